@@ -1,0 +1,13 @@
+"""Eight simulated CPU devices, and jax's own checks turned up, before anything imports jax."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Frozen weights belong in arguments: closing over them in a jitted function is an error above 1 MB.
+jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
