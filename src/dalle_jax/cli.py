@@ -1,0 +1,98 @@
+"""The `dalle` command: finds the subcommand, runs it, and turns what went wrong into one line and an exit code.
+
+Exit codes: 0 done, 2 the user's mistake, 75 preempted and saved (start the same command again), 87 stopped by training
+health, 88 storage. `--debug` anywhere shows the traceback as well.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from dalle_jax.errors import StorageError, TrainingPreempted, TrainingUnhealthy, UserError
+
+HELP = """\
+usage: dalle COMMAND ...
+
+Train DALL-E, draw with it, and measure it.
+
+  data prepare    decode and check pictures with captions, write them as a prepared data set
+  data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
+  data encode     write the dVAE's codes of every picture
+  train           run an experiment file: dVAE, transformer and CLIP, one after the other
+  sample          draw pictures from captions, rank them by CLIP
+  eval            held-out losses and, where the data has a judge, how often captions are drawn right
+  bench           time the train step or the sampler on this machine
+
+dalle COMMAND --help tells a command's flags. --debug shows the traceback of an error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs `dalle ARGV`; returns the exit code."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  debug = "--debug" in argv
+  argv = [arg for arg in argv if arg != "--debug"]
+  try:
+    return _dispatch(argv)
+  except (UserError, TrainingPreempted, TrainingUnhealthy, StorageError) as error:
+    if debug:
+      raise
+    print(f"dalle: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+  except KeyboardInterrupt:
+    print("dalle: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+    return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(HELP, end="")
+    return 0
+  if argv[0] == "--version":
+    from dalle_jax import __version__
+
+    print(f"dalle_jax {__version__}")
+    return 0
+  if argv[0] not in COMMANDS:
+    from dalle_jax.commands.suggest import suggest
+
+    raise UserError(f"no command {argv[0]!r}; {suggest(argv[0], list(COMMANDS))} (dalle --help lists them)")
+  return COMMANDS[argv[0]](argv[1:])
+
+
+def _data(argv: list[str]) -> int:
+  from dalle_jax.commands import data
+
+  return data.run(argv)
+
+
+def _train(argv: list[str]) -> int:
+  from dalle_jax.commands import train
+
+  return train.run(argv)
+
+
+def _sample(argv: list[str]) -> int:
+  from dalle_jax.commands import sample
+
+  return sample.run(argv)
+
+
+def _eval(argv: list[str]) -> int:
+  from dalle_jax.commands import evaluate
+
+  return evaluate.run(argv)
+
+
+def _bench(argv: list[str]) -> int:
+  from dalle_jax.commands import bench
+
+  return bench.run(argv)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+  "data": _data,
+  "train": _train,
+  "sample": _sample,
+  "eval": _eval,
+  "bench": _bench,
+}

@@ -1,0 +1,48 @@
+"""Flags by tyro, with its errors in one line: what was got, what was meant, and exit code 2 by way of UserError."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from dalle_jax.errors import UserError
+
+FRAME = re.compile(r"[│╭╮╰╯─]+")
+
+
+def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") -> Any:
+  """Parses `argv` into the dataclass (or union of dataclasses) `flags`.
+
+  Raises UserError in one line for anything that does not parse; exits with 0 after printing the help for `--help`.
+  """
+  complaint = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(complaint):
+      config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+      return tyro.cli(flags, args=list(argv), prog=prog, description=description, config=config)
+  except SystemExit as stop:
+    if not stop.code:
+      raise
+    raise UserError(one_line(complaint.getvalue()) + f" (all flags: {prog} --help)") from None
+
+
+def with_experiment(flags: type, experiment: Any) -> type:
+  """The dataclass `flags` with one more field, `experiment`, whose fields are flags without a prefix."""
+  bare = Annotated[type(experiment), tyro.conf.arg(name="")]
+  field = ("experiment", bare, dataclasses.field(default=experiment))
+  return dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True, kw_only=True)
+
+
+def one_line(complaint: str) -> str:
+  """tyro's framed paragraphs as one line, without the pointer to the help and the rules between them."""
+  lines = [FRAME.sub(" ", line).strip() for line in complaint.splitlines()[1:]]
+  kept, skipping = [], False
+  for line in lines:
+    skipping = skipping or line.startswith(("For full helptext", "Argument helptext", "Full helptext"))
+    if line and not skipping:
+      kept.append(line)
+  return re.sub(r"\s+", " ", " ".join(kept)).strip() or complaint.strip()
