@@ -1,0 +1,53 @@
+# The project's commands. `make` alone lists them. ENV is the virtual environment they run in.
+ENV    ?= .venv
+PYTHON ?= python3
+DALLE  := $(ENV)/bin/dalle
+READY  := $(ENV)/.ready
+DEMO   ?= runs/demo
+LONG   ?= runs/demo-long
+EMOJI  ?= runs/demo-emoji
+
+.DEFAULT_GOAL := help
+.PHONY: help env test test-slow lint format golden lock demo demo-long demo-emoji bench bench-attention bench-peers clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(READY)  ## make $(ENV) from requirements.lock
+
+$(READY): requirements.lock setup.cfg
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv -q --allow-existing --python $(PYTHON) $(ENV) && \
+	  uv pip install -q --python $(ENV)/bin/python --require-hashes -r requirements.lock && \
+	  uv pip install -q --python $(ENV)/bin/python --no-deps -e .; \
+	else \
+	  $(PYTHON) -m venv $(ENV) && \
+	  $(ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(ENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .; \
+	fi
+	@touch $(READY)
+
+test: $(READY)  ## lint and run every test but the slow ones
+	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
+	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
+	$(ENV)/bin/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY)  ## run the slow tests: kills and resumes, training a tiny model
+	$(ENV)/bin/python -m pytest -m "slow and not gpu"
+
+lint: $(READY)  ## ruff, without changing anything
+	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
+
+format: $(READY)  ## ruff, changing the files
+	$(ENV)/bin/ruff check --fix . && $(ENV)/bin/ruff format .
+
+golden: $(READY)  ## write experiments/golden from the experiment files
+	$(ENV)/bin/python -m dalle_jax.golden
+
+lock:  ## resolve setup.cfg anew into requirements.lock (needs uv)
+	{ echo '# Pinned versions for Python 3.11 to 3.13, made from setup.cfg by `make lock`.'; \
+	  uv pip compile -q --universal --python-version 3.11 --fork-strategy requires-python --extra dev \
+	    --no-header --no-annotate --generate-hashes setup.cfg; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean:  ## remove the environment and what the demos made
+	rm -rf $(ENV) .venv-peers runs
