@@ -1,0 +1,240 @@
+"""Which part of which array lies on which device: the only file that knows the mesh's axes.
+
+Models name the axes of their arrays by what they mean ("embed", "heads"); `Rules` maps those names to mesh axes; here
+the names are resolved, strictly. A misspelt name is an error on a laptop too, never a silent replica on a pod.
+
+    data   the batch is split, parameters are copied
+    fsdp   the batch is split, and so is every parameter, gathered where it is used
+    model  heads, hidden units and vocabularies are split
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dalle_jax.errors import UserError
+
+MESH_AXES = ("data", "fsdp", "model")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshShape:
+  """How many devices along each mesh axis; -1 (for one of them) takes the devices that are left."""
+
+  data: int = -1
+  fsdp: int = 1
+  model: int = 1
+
+  def __post_init__(self) -> None:
+    sizes = [self.data, self.fsdp, self.model]
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+      raise UserError(f"got a mesh of {_sizes(self)}, wanted positive numbers, one of which may be -1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """For each logical axis, the mesh axes it is split over, outermost first; () keeps it whole on every device."""
+
+  batch: tuple[str, ...] = ("data", "fsdp")
+  seq: tuple[str, ...] = ()
+  embed: tuple[str, ...] = ("fsdp",)
+  mlp: tuple[str, ...] = ("model",)
+  heads: tuple[str, ...] = ("model",)
+  head_dim: tuple[str, ...] = ()
+  vocab: tuple[str, ...] = ("model",)
+  position: tuple[str, ...] = ()
+  layers: tuple[str, ...] = ()
+  height: tuple[str, ...] = ()
+  width: tuple[str, ...] = ()
+  conv_in: tuple[str, ...] = ()
+  conv_out: tuple[str, ...] = ("fsdp",)
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      axes = getattr(self, field.name)
+      if not isinstance(axes, tuple):
+        raise UserError(f"rules.{field.name} is {axes!r}, wanted a tuple of mesh axes such as {(axes,)!r}")
+      for axis in axes:
+        if axis not in MESH_AXES:
+          raise UserError(f"rules.{field.name} names the mesh axis {axis!r}, wanted one of {', '.join(MESH_AXES)}")
+
+
+LOGICAL_AXES = tuple(field.name for field in dataclasses.fields(Rules))
+
+
+def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh over all devices (or those given). Raises UserError when the shape does not use exactly these."""
+  devices = jax.devices() if devices is None else devices
+  sizes = [shape.data, shape.fsdp, shape.model]
+  known = math.prod(size for size in sizes if size != -1)
+  rest = len(devices) // known
+  sizes = [rest if size == -1 else size for size in sizes]
+  if math.prod(sizes) != len(devices):
+    raise UserError(
+      f"got a mesh of {_sizes(shape)} for {len(devices)} devices, wanted a product of {len(devices)}: "
+      "change the mesh, or set one axis to -1"
+    )
+  return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+
+
+def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
+  """An initializer whose result carries logical axis names, one a dimension (None: whole on every device).
+
+  Raises ValueError at once for a name that no rule has, and when called for a shape of another rank.
+  """
+  _check_names(names)
+
+  def boxed_init(*args: Any, **kwargs: Any) -> nn.LogicallyPartitioned:
+    value = init(*args, **kwargs)
+    _check_rank(value, names)
+    return nn.LogicallyPartitioned(value, names)
+
+  return boxed_init
+
+
+def constrain(x: Any, *names: str | None) -> Any:
+  """x, laid out by its logical axes where `in_scope` says on which mesh; x as it is elsewhere.
+
+  Names and rank are checked everywhere (ValueError).
+  """
+  _check_names(names)
+  _check_rank(x, names)
+  scope = _scope.get()
+  if scope is None or scope[0].size == 1:
+    return x
+  spec = _spec(names, x.shape, *scope, what=f"an activation with axes {names}")
+  return jax.lax.with_sharding_constraint(x, NamedSharding(scope[0], spec))
+
+
+_scope: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("scope", default=None)
+
+
+@contextlib.contextmanager
+def in_scope(mesh: Mesh, rules: Rules) -> Iterator[None]:
+  """Within it, `constrain` lays arrays out on this mesh. Enter it inside the function that is jitted."""
+  token = _scope.set((mesh, rules))
+  try:
+    yield
+  finally:
+    _scope.reset(token)
+
+
+def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+  """A NamedSharding for every leaf, in the shape of the unboxed tree; leaves without names are whole everywhere.
+
+  tree: boxed arrays or ShapeDtypeStructs: parameters, or the state of an optimizer that was given boxed ones.
+  Raises UserError naming the parameter when a dimension does not divide over its mesh axes.
+  """
+
+  def resolve(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    if not _is_box(leaf):
+      return NamedSharding(mesh, PartitionSpec())
+    name = path_name(path)
+    _check_rank(leaf.value, leaf.names, name)
+    return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh, rules, what=name))
+
+  return jax.tree_util.tree_map_with_path(resolve, tree, is_leaf=_is_box)
+
+
+def unbox(tree: Any) -> Any:
+  """The tree without names: plain arrays from here on."""
+  return jax.tree.map(lambda leaf: leaf.value if _is_box(leaf) else leaf, tree, is_leaf=_is_box)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Whole on every device of the mesh."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, rules: Rules, ndim: int) -> NamedSharding:
+  """Split along the first of `ndim` dimensions, the batch."""
+  return NamedSharding(mesh, PartitionSpec(_entry(rules.batch), *[None] * (ndim - 1)))
+
+
+class Row(NamedTuple):
+  """One array of a tree: its path, shape, layout, and bytes on each device."""
+
+  path: str
+  shape: tuple[int, ...]
+  spec: str
+  bytes_per_device: int
+
+
+def describe(tree: Any) -> list[Row]:
+  """A row for each array (or ShapeDtypeStruct with a sharding) of the tree, in the tree's order."""
+  rows = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    spec = getattr(leaf.sharding, "spec", None) or PartitionSpec()
+    shard = math.prod(leaf.sharding.shard_shape(leaf.shape)) if leaf.sharding else math.prod(leaf.shape)
+    entries = ["+".join(e) if isinstance(e, tuple) else e or "-" for e in (*spec, *[None] * (leaf.ndim - len(spec)))]
+    rows.append(Row(path_name(path), leaf.shape, " ".join(entries), shard * leaf.dtype.itemsize))
+  return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+  """The rows as text in columns, with a line of totals."""
+  lines = [("parameter", "shape", "layout", "bytes per device")]
+  lines += [(r.path, "x".join(map(str, r.shape)) or "scalar", r.spec, f"{r.bytes_per_device:,}") for r in rows]
+  count, size = sum(math.prod(r.shape) for r in rows), sum(r.bytes_per_device for r in rows)
+  lines.append((f"{len(rows)} arrays", f"{count:,} numbers", "", f"{size:,}"))
+  widths = [max(len(line[i]) for line in lines) for i in range(4)]
+  return "".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() + "\n" for line in lines)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+  """A tree path as it is spoken of in messages: blocks/0/attention/kernel."""
+  return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+
+
+def _spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules, what: str) -> PartitionSpec:
+  entries: list[Any] = []
+  used: dict[str, str] = {}
+  for name, size in zip(names, shape):
+    mesh_axes = getattr(rules, name) if name else ()
+    for axis in mesh_axes:
+      if axis in used:
+        raise UserError(f"{what}: {used[axis]} and {name} are both split over {axis}; change the rule of one of them")
+      used[axis] = name
+    parts = math.prod(mesh.shape[axis] for axis in mesh_axes)
+    if size % parts:
+      raise UserError(
+        f"{what}: its axis {name} of {size} does not divide over {parts} devices ({' x '.join(mesh_axes)}): "
+        f"change the mesh, the size, or rules.{name}"
+      )
+    entries.append(_entry(mesh_axes))
+  return PartitionSpec(*entries)
+
+
+def _entry(mesh_axes: tuple[str, ...]) -> str | tuple[str, ...] | None:
+  if not mesh_axes:
+    return None
+  return mesh_axes[0] if len(mesh_axes) == 1 else mesh_axes
+
+
+def _check_names(names: Sequence[str | None]) -> None:
+  for name in names:
+    if name is not None and name not in LOGICAL_AXES:
+      close = difflib.get_close_matches(str(name), LOGICAL_AXES, n=1)
+      hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(LOGICAL_AXES)}"
+      raise ValueError(f"no logical axis {name!r}: {hint}")
+
+
+def _check_rank(x: Any, names: Sequence[str | None], what: str = "an array") -> None:
+  if len(names) != len(x.shape):
+    raise ValueError(f"{what} of shape {tuple(x.shape)} has {len(x.shape)} axes, but {len(names)} names: {names}")
+
+
+def _is_box(leaf: Any) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
+
+
+def _sizes(shape: MeshShape) -> str:
+  return ", ".join(f"{name}={getattr(shape, name)}" for name in MESH_AXES)
