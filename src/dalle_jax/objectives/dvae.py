@@ -1,0 +1,91 @@
+"""The first stage's objective: the relaxed evidence lower bound of the discrete VAE (paper 2, A.2).
+
+B batch, H W pixels, C channels, h w code grid, V codebook, S pixel statistics.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+
+from dalle_jax.models import dvae
+from dalle_jax.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DvaeElbo:
+  """Minimises mean NLL a sub-pixel + beta * (positions / sub-pixels) * mean KL a position.
+
+  kl: beta by step (the paper: 0 to 6.6 over 5,000 steps); temperature: of the soft Gumbel relaxation by step (1 to 1/16
+  over 150,000); log_b_floor: a floor under every sub-pixel's scale b (`dvae.logit_laplace_nll`), None as published.
+  A batch is {"image": uint8 BHWC}.
+  """
+
+  model: dvae.Config
+  kl: Schedule
+  temperature: Schedule
+  log_b_floor: float | None = None
+
+  def init(self, key: PRNGKeyArray) -> PyTree:
+    """Boxed parameters."""
+    side = self.model.image
+    return dvae.Dvae(self.model).init(key, jnp.zeros((1, side, side, 3)))["params"]
+
+  def loss(
+    self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
+  ) -> tuple[Scalar, dict[str, Scalar]]:
+    """Loss in nats a sub-pixel and its parts; `codebook_*` are of the batch's most likely codes."""
+    x_BHWC = dvae.map_pixels(batch["image"])
+    beta, temperature = self.kl(step), self.temperature(step)
+    logits_BhwV = self._apply(params, x_BHWC, method="encode")
+    y_BhwV = jax.nn.softmax((logits_BhwV + jax.random.gumbel(key, logits_BhwV.shape)) / temperature)
+    nll = jnp.mean(self._nll(x_BHWC, self._apply(params, y_BhwV, method="decode")))
+    kl = jnp.mean(dvae.kl_to_uniform(logits_BhwV))
+    loss = nll + beta * self.model.positions_per_subpixel * kl
+    counts_V = count_codes(jnp.argmax(logits_BhwV, axis=-1), self.model.vocab)
+    metrics = {"loss": loss, "nll": nll, "kl": kl, "beta": beta, "temperature": temperature}
+    return loss, metrics | {"codebook_perplexity": perplexity(counts_V), "codebook_usage": jnp.mean(counts_V > 0)}
+
+  def evaluate(
+    self, params: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
+  ) -> tuple[dict[str, Scalar], Int[Array, " V"]]:
+    """The bound with relaxed and with sampled hard codes, what the most likely codes reconstruct, and their counts.
+
+    `elbo_*` are at beta = 1, in nats a sub-pixel: -mean NLL - (positions / sub-pixels) * mean KL; `elbo_hard` is a true
+    bound, because hard codes drawn by the Gumbel-max trick follow the very categorical whose KL is taken.
+    """
+    x_BHWC = dvae.map_pixels(batch["image"])
+    logits_BhwV = self._apply(params, x_BHWC, method="encode")
+    noisy_BhwV = logits_BhwV + jax.random.gumbel(key, logits_BhwV.shape)
+    relaxed = self._apply(params, jax.nn.softmax(noisy_BhwV / self.temperature(step)), method="decode")
+    sampled = self._apply(params, jnp.argmax(noisy_BhwV, axis=-1), method="decode_codes")
+    codes_Bhw = jnp.argmax(logits_BhwV, axis=-1)
+    likely = self._apply(params, codes_Bhw, method="decode_codes")
+    kl = jnp.mean(dvae.kl_to_uniform(logits_BhwV))
+    rate = self.model.positions_per_subpixel * kl
+    metrics = {
+      "kl": kl,
+      "nll": jnp.mean(self._nll(x_BHWC, likely)),
+      "elbo_relaxed": -jnp.mean(self._nll(x_BHWC, relaxed)) - rate,
+      "elbo_hard": -jnp.mean(self._nll(x_BHWC, sampled)) - rate,
+      "psnr": dvae.psnr(dvae.unmap_pixels(x_BHWC), dvae.reconstruct(likely)),
+    }
+    return metrics, count_codes(codes_Bhw, self.model.vocab)
+
+  def _apply(self, params: PyTree, x: Array, method: str) -> Array:
+    return dvae.Dvae(self.model).apply({"params": params}, x, method=method)
+
+  def _nll(self, x_BHWC: Float[Array, "B H W 3"], stats_BHWS: Float[Array, "B H W 6"]) -> Float[Array, "B H W 3"]:
+    return dvae.logit_laplace_nll(x_BHWC, stats_BHWS, self.log_b_floor)
+
+
+def count_codes(codes_Bhw: Int[Array, "B h w"], vocab: int) -> Int[Array, " V"]:
+  """How often each code occurs."""
+  return jnp.zeros(vocab, jnp.int32).at[codes_Bhw].add(1)
+
+
+def perplexity(counts_V: Int[Array, " V"]) -> Scalar:
+  """exp of the entropy of the codes' frequencies: `vocab` where all are used alike, 1 where only one is."""
+  p_V = counts_V / jnp.sum(counts_V)
+  return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12))))
