@@ -1,0 +1,124 @@
+"""The one train step: what dVAE, transformer and CLIP share.
+
+    loss, gradient of objective.loss(params, frozen, batch, key, step)        key = fold_in(key(seed), step)
+    params, optimizer's state and moving average move on, unless the loss or the gradient is not finite
+
+State is plain arrays, donated from step to step and laid out by the parameters' logical axes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from dalle_jax import sharding
+from dalle_jax.training.optimizers import AdamW, learning_rate
+
+# Parameters are drawn with the key of a step that no run reaches.
+INIT_STEP = 2**32 - 1
+
+Metrics = dict[str, Array]
+
+
+@runtime_checkable
+class Objective(Protocol):
+  """Why a model is trained: parameters to start from, and a loss."""
+
+  def init(self, key: Any) -> Any:
+    """Parameters, boxed with their logical axes by `sharding.axes`."""
+
+  def loss(self, params: Any, frozen: Any, batch: Mapping[str, Any], key: Any, step: Any) -> tuple[Any, Metrics]:
+    """The scalar to minimise and further scalars to report; frozen holds parameters that are not trained here."""
+
+
+class State(NamedTuple):
+  """All that a run carries from one step to the next.
+
+  step: batches seen; ema: moving average of params, or None; skipped: updates left out in a row, now, and in total.
+  """
+
+  step: Any
+  params: Any
+  opt: Any
+  ema: Any
+  skipped: Any
+  skipped_total: Any
+
+
+def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules) -> State:
+  """The state's shapes, dtypes and shardings, without computing anything.
+
+  Raises UserError naming the parameter that does not divide over the mesh.
+  """
+  boxed = jax.eval_shape(lambda: _boxed_state(objective, optimizer, 0))
+  layout = sharding.shardings(boxed, mesh, rules)
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(boxed), layout)
+
+
+def init_state(objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules) -> State:
+  """The state before the first step; each device computes its own part, and the numbers don't depend on the mesh."""
+  layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
+  return jax.jit(lambda: sharding.unbox(_boxed_state(objective, optimizer, seed)), out_shardings=layout)()
+
+
+def make_step(
+  objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules
+) -> Callable[[State, Any, Mapping[str, Any]], tuple[State, Metrics]]:
+  """The jitted step: (state, frozen, batch) -> (state, metrics). The state given is donated: use the one returned.
+
+  Metrics are the objective's, and loss, grad_norm (before clipping), learning_rate, skipped and skipped_total.
+  """
+  layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
+  transform = optimizer.build()
+
+  def step(state: State, frozen: Any, batch: Mapping[str, Any]) -> tuple[State, Metrics]:
+    with sharding.in_scope(mesh, rules):
+      batch = {k: sharding.constrain(x, "batch", *[None] * (x.ndim - 1)) for k, x in batch.items()}
+      key = jax.random.fold_in(jax.random.key(seed), state.step)
+      (loss, metrics), grads = jax.value_and_grad(objective.loss, has_aux=True)(
+        state.params, frozen, batch, key, state.step
+      )
+    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt = transform.update(grads, state.opt, state.params, value=loss)
+    params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
+    ema = _moved(optimizer, state, params)
+    kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+    new = State(
+      step=state.step + 1,
+      params=kept(params, state.params),
+      opt=kept(opt, state.opt),
+      ema=kept(ema, state.ema),
+      skipped=jnp.where(finite, 0, state.skipped + 1),
+      skipped_total=jnp.where(finite, state.skipped_total, state.skipped_total + 1),
+    )
+    counters = {"skipped": new.skipped, "skipped_total": new.skipped_total}
+    own = {"loss": loss, "grad_norm": norm, "learning_rate": learning_rate(opt)}
+    return new, {**metrics, **own, **counters}
+
+  return jax.jit(
+    step,
+    donate_argnums=0,
+    in_shardings=(layout, None, None),
+    out_shardings=(layout, sharding.replicated(mesh)),
+  )
+
+
+def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
+  params = objective.init(jax.random.fold_in(jax.random.key(seed), jnp.uint32(INIT_STEP)))
+  ema = None if optimizer.ema is None else jax.tree.map(jnp.copy, params)
+  zero = jnp.zeros((), jnp.int32)
+  return State(zero, params, optimizer.build().init(params), ema, zero, zero)
+
+
+def _moved(optimizer: AdamW, state: State, params: Any) -> Any:
+  """The moving average after this step: moved towards params at every `ema_every`-th step, else as it was."""
+  if optimizer.ema is None:
+    return None
+  rate = jnp.where((state.step + 1) % optimizer.ema_every == 0, 1 - optimizer.ema, 0.0)
+  return jax.tree.map(lambda e, p: e + rate.astype(e.dtype) * (p - e), state.ema, params)
