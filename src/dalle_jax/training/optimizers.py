@@ -162,7 +162,7 @@ def scale_by_rate(lr: Schedule | WarmupPlateau) -> optax.GradientTransformationE
     else:
       rate = lr(state.count)
     rate = jnp.asarray(rate, jnp.float32)
-    updates = jax.tree.map(lambda u: -rate * u, grads)
+    updates = jax.tree.map(lambda u: -rate * u, updates)
     return updates, state._replace(count=state.count + 1, rate=rate)
 
   return optax.GradientTransformationExtraArgs(init, update)
