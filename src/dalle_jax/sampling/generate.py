@@ -1,0 +1,79 @@
+"""Image tokens from captions: one program that reads each caption once, then draws its samples token by token.
+
+    caption's keys and values, once a caption -> repeated for its samples -> scan over N image tokens with caches
+
+A token equals full recomputation's under the same noise (`generate_recompute`, the definition and the tests' oracle).
+
+C captions, S samples of each, B = C S rows, T text positions, N image tokens, V codebook.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key, PyTree
+
+from dalle_jax.models import transformer
+from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
+
+
+@functools.partial(jax.jit, static_argnames=("model", "sampling"))
+def generate(
+  params: PyTree,
+  text_CT: Int[Array, "C T"],
+  key: Key[Array, ""],
+  caption_C: Int[Array, " C"],
+  sample_S: Int[Array, " S"],
+  *,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+) -> Int[Array, "C S N"]:
+  """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
+
+  key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
+  """
+  params, model = transformer.unroll(params, model)
+  net = transformer.Transformer(model)
+  captions, samples = text_CT.shape[0], sample_S.shape[0]
+  caches = net.apply({"params": params}, text_CT, transformer.init_caches(model, captions), method="prefill")
+  caches = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), caches)
+  keys_B = _row_keys(key, caption_C, sample_S)
+
+  def step(carry, j):
+    code_B, caches = carry
+    logits_BV, caches = net.apply({"params": params}, code_B, caches, j, method="decode_step")
+    code_B = choose(logits_BV, keys_B, j, sampling)
+    return (code_B, caches), code_B
+
+  first_B = jnp.zeros(captions * samples, jnp.int32)  # not read at position 0
+  _, codes_NB = jax.lax.scan(step, (first_B, caches), jnp.arange(model.grid**2))
+  return codes_NB.T.reshape(captions, samples, model.grid**2)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "sampling"))
+def generate_recompute(
+  params: PyTree,
+  text_CT: Int[Array, "C T"],
+  key: Key[Array, ""],
+  caption_C: Int[Array, " C"],
+  sample_S: Int[Array, " S"],
+  *,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+) -> Int[Array, "C S N"]:
+  """What `generate` means: the whole stream computed anew for every token, as in training."""
+  net = transformer.Transformer(model)
+  captions, samples, total = text_CT.shape[0], sample_S.shape[0], model.grid**2
+  text_BT = jnp.repeat(text_CT, samples, axis=0)
+  keys_B = _row_keys(key, caption_C, sample_S)
+
+  def step(codes_BN, j):
+    logits_BNV = net.apply({"params": params}, text_BT, codes_BN).image_BNV
+    return codes_BN.at[:, j].set(choose(logits_BNV[:, j], keys_B, j, sampling)), None
+
+  codes_BN, _ = jax.lax.scan(step, jnp.zeros((captions * samples, total), jnp.int32), jnp.arange(total))
+  return codes_BN.reshape(captions, samples, total)
+
+
+def _row_keys(key: Key[Array, ""], caption_C: Int[Array, " C"], sample_S: Int[Array, " S"]) -> Key[Array, " B"]:
+  return sample_keys(key, jnp.repeat(caption_C, sample_S.shape[0]), jnp.tile(sample_S, caption_C.shape[0]))
