@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree, UInt8
 
-from dalle_jax.models import clip, dvae, transformer
+from dalle_jax.models import clip as clip_lib
+from dalle_jax.models import dvae, transformer
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate
@@ -40,7 +41,7 @@ class Drawer:
   transformer_params: PyTree
   dvae: dvae.Config
   dvae_params: PyTree
-  clip: clip.Config | None = None
+  clip: clip_lib.Config | None = None
   clip_params: PyTree | None = None
   batch: int = 256
 

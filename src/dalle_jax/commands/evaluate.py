@@ -1,0 +1,74 @@
+"""`dalle eval WORKDIR`: held-out losses, reconstructions, and how often the drawings are what the captions say."""
+
+import dataclasses
+from pathlib import Path
+
+from dalle_jax.errors import UserError
+
+USAGE = """\
+usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--temperature 1 ...] [--seed 0]
+
+Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+  """Measures what a run has trained, and writes a page of its pictures."""
+
+  data: Path | None = None
+  """A prepared data set; the run's own if not said."""
+  split: str | None = None
+  """The split of losses and captions; the one that was trained on least if not said: test, valid, ..."""
+  captions: int = 250
+  """Captions drawn of each judged split."""
+  samples: int = 32
+  """Pictures drawn of each caption."""
+  temperature: float = 1.0
+  """0 takes the most likely token each time."""
+  top_k: int = 0
+  """Draw only from the k most likely tokens; 0: from all."""
+  top_p: float = 1.0
+  """Draw only from the fewest tokens that hold this much of the probability; 1: from all."""
+  seed: int = 0
+  """The same seed draws the same pictures."""
+  batch: int = 256
+  """Pictures drawn at the same time."""
+
+  def __post_init__(self) -> None:
+    if self.top_k < 0:
+      raise UserError(f"got --top-k {self.top_k}, wanted 1 or more, or 0 for all tokens")
+
+
+def run(argv: list[str]) -> int:
+  """Parses the flags, measures, prints the table and the page's path. Returns the exit code."""
+  if not argv or argv[0] in ("-h", "--help"):
+    print(USAGE, end="")
+    return 0
+  directory, *rest = argv
+  if directory.startswith("--"):
+    raise UserError(f"no workdir given, got {directory} first; wanted: dalle eval WORKDIR [--captions 250 ...]")
+  from dalle_jax.commands import flags
+
+  given = flags.parse(Flags, rest, prog="dalle eval")
+  from dalle_jax import evaluate
+  from dalle_jax.commands import progress
+  from dalle_jax.evaluation import results
+  from dalle_jax.evaluation.report import Protocol
+  from dalle_jax.sampling.choose import SamplingConfig
+  from dalle_jax.workdir import Workdir
+
+  protocol = Protocol(
+    captions=given.captions,
+    samples=given.samples,
+    sampling=SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p),
+    split=given.split,
+    seed=given.seed,
+    batch=given.batch,
+  )
+  workdir = Workdir.open(directory)
+  with progress.shown() as tell:
+    report = evaluate.evaluate(workdir, protocol, data=given.data, progress=tell)
+  print(results.as_text(report))
+  print(f"\n{workdir.path / 'index.html'}")
+  return 0

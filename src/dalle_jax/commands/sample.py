@@ -1,0 +1,87 @@
+"""`dalle sample WORKDIR CAPTION ...`: draws pictures from captions and keeps those that CLIP ranks first."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from dalle_jax.errors import UserError
+
+USAGE = """\
+usage: dalle sample WORKDIR "a caption" ["another" ...] [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1]
+                    [--seed 0] [--out DIR] [--batch 256]
+
+Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+  """Draws pictures from captions and keeps those that CLIP ranks first."""
+
+  num: int = 64
+  """Pictures drawn of each caption."""
+  keep: int = 8
+  """Pictures kept of each caption, the best by CLIP."""
+  temperature: float = 1.0
+  """0 takes the most likely token each time."""
+  top_k: int = 0
+  """Draw only from the k most likely tokens; 0: from all."""
+  top_p: float = 1.0
+  """Draw only from the fewest tokens that hold this much of the probability; 1: from all."""
+  seed: int = 0
+  """The same seed draws the same pictures."""
+  out: Path | None = None
+  """Where to write; WORKDIR/samples if not said."""
+  batch: int = 256
+  """Pictures drawn at the same time."""
+
+  def __post_init__(self) -> None:
+    for name in ("num", "keep", "batch"):
+      if getattr(self, name) < 1:
+        raise UserError(f"got --{name} {getattr(self, name)}, wanted at least 1")
+    if self.top_k < 0:
+      raise UserError(f"got --top-k {self.top_k}, wanted 1 or more, or 0 for all tokens")
+
+
+def run(argv: list[str]) -> int:
+  """Parses the flags, draws, prints the page's path. Returns the exit code."""
+  if not argv or argv[0] in ("-h", "--help"):
+    print(USAGE, end="")
+    return 0
+  directory, captions, rest = _split(argv)
+  from dalle_jax.commands import flags
+
+  given = flags.parse(Flags, rest, prog="dalle sample")
+  from dalle_jax import draw
+  from dalle_jax.commands import progress
+  from dalle_jax.sampling.choose import SamplingConfig
+  from dalle_jax.workdir import Workdir
+
+  sampling = SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p)
+  workdir = Workdir.open(directory)
+  with progress.shown() as tell:
+    page = draw.draw(
+      workdir,
+      captions,
+      num=given.num,
+      keep=given.keep,
+      sampling=sampling,
+      seed=given.seed,
+      batch=given.batch,
+      out=given.out or workdir.path / "samples",
+      progress=tell,
+      say=lambda line: print(line, file=sys.stderr),
+    )
+  print(page)
+  return 0
+
+
+def _split(argv: list[str]) -> tuple[str, list[str], list[str]]:
+  """The workdir, the captions that follow it, and the flags."""
+  begin = next((i for i, word in enumerate(argv) if word.startswith("--")), len(argv))
+  directory, *captions = argv[:begin] or [""]
+  if not captions:
+    raise UserError(
+      'no caption to draw; wanted: dalle sample WORKDIR "a red circle" ["another caption" ...] [--num 64]'
+    )
+  return directory, captions, argv[begin:]

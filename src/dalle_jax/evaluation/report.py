@@ -1,0 +1,284 @@
+"""Everything that is measured of trained stages, in one value: losses, reconstructions, drawings, and what they score.
+
+Which measurements are made depends on what there is: reconstructions need a dVAE, drawings a transformer as well, best
+of N a CLIP; composition is judged where captions come with claims, and elsewhere retrieval is measured.
+
+N examples, S samples of each, K kept ones, H W pixels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, PyTree, UInt8
+
+from dalle_jax.errors import UserError
+from dalle_jax.evaluation import composition, examples, losses, reconstruction, retrieval
+from dalle_jax.evaluation.composition import Judged
+from dalle_jax.evaluation.examples import Examples, Prepared, Words
+from dalle_jax.evaluation.reconstruction import Reconstruction
+from dalle_jax.evaluation.retrieval import Retrieved
+from dalle_jax.models import dvae
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.drawer import Drawer, Drawn
+
+SECOND_SPLIT = "test_pairs"  # captioned_scenes' split of pairs that training never shows
+LOSS_EXAMPLES = 512
+PAIRS = 16
+SHOWN, SHOWN_SECOND, KEPT = 24, 12, 8
+RETRIEVED = 200
+
+Progress = Callable[[str, int, int], object]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+  """A stage as it is measured: its objective, its weights, and where its schedules stand."""
+
+  objective: DvaeElbo | TransformerNll | ClipContrastive
+  params: PyTree
+  batch: int
+  step: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+  """How it is measured. split: None takes the one that was trained on least; batch: pictures drawn at a time."""
+
+  captions: int = 250
+  samples: int = 32
+  sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+  split: str | None = None
+  seed: int = 0
+  batch: int = 256
+
+  def __post_init__(self) -> None:
+    for name in ("captions", "samples", "batch"):
+      if getattr(self, name) < 1:
+        raise UserError(f"got {name}={getattr(self, name)}, wanted at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+  """One caption's best samples, best first, beside the picture it belongs to. right_K: what the judge says of each."""
+
+  split: str
+  caption: str
+  truth_HWC: UInt8[np.ndarray, "H W 3"]
+  images_KHWC: UInt8[np.ndarray, "K H W 3"]
+  scores_K: Float[np.ndarray, " K"] | None
+  right_K: Bool[np.ndarray, " K"] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+  """What was measured; parts are empty where the stages they need are not there.
+
+  split: of losses and reconstructions; pairs_2NHWC: originals and their reconstructions, a few to look at.
+  """
+
+  split: str
+  protocol: Protocol
+  losses: dict[str, dict[str, float]]
+  reconstruction: Reconstruction | None = None
+  pairs_2NHWC: UInt8[np.ndarray, "two N H W 3"] | None = None
+  composition: tuple[Judged, ...] = ()
+  retrieval: tuple[Retrieved, ...] = ()
+  shown: tuple[Shown, ...] = ()
+
+
+def evaluate(
+  stages: Mapping[str, Trained],
+  prepared: Prepared,
+  words: Words,
+  protocol: Protocol,
+  progress: Progress = lambda what, done, total: None,
+) -> Report:
+  """Measures the stages on the data. progress: told what is done, how many of it, and of how many."""
+  split = examples.held_out_split(prepared, protocol.split)
+  report = Report(split=split, protocol=protocol, losses=held_out_losses(stages, prepared, split, words, progress))
+  vae = find(stages, DvaeElbo)
+  if vae is None:
+    return report
+  held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=vae.objective.model.image, words=words)
+  report = dataclasses.replace(report, **_reconstructions(vae, held_out, progress))
+  draws = drawer(stages, protocol.batch)
+  if draws is None:
+    return report
+  if held_out.claims:
+    return dataclasses.replace(report, **_compositions(draws, prepared, split, words, protocol, progress))
+  return dataclasses.replace(report, **_retrievals(draws, prepared, split, words, protocol, progress))
+
+
+def find(stages: Mapping[str, Trained], objective: type) -> Any:
+  """The stage with that kind of objective, or None."""
+  return next((stage for stage in stages.values() if isinstance(stage.objective, objective)), None)
+
+
+def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
+  """What draws with these stages; None without a dVAE or a transformer. Without CLIP it ranks nothing."""
+  vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeElbo, TransformerNll, ClipContrastive))
+  if vae is None or text_to_image is None:
+    return None
+  return Drawer(
+    transformer=text_to_image.objective.model,
+    transformer_params=text_to_image.params,
+    dvae=vae.objective.model,
+    dvae_params=vae.params,
+    clip=clip and clip.objective.model,
+    clip_params=clip and clip.params,
+    batch=batch,
+  )
+
+
+def held_out_losses(
+  stages: Mapping[str, Trained], prepared: Prepared, split: str, words: Words, progress: Progress
+) -> dict[str, dict[str, float]]:
+  """Each stage's metrics on the first examples of the split, in equal batches of the size it was trained with."""
+  vae, found = find(stages, DvaeElbo), {}
+  for i, (name, stage) in enumerate(stages.items()):
+    progress("held-out losses", i, len(stages))
+    if isinstance(stage.objective, TransformerNll) and vae is None:
+      continue
+    size = (vae or stage).objective.model.image if isinstance(stage.objective, TransformerNll) else None
+    size = size or stage.objective.model.image
+    held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=size, words=words)
+    frozen = {"dvae": vae.params} if vae else {}
+    batches = _batches(stage, held_out, vae)
+    found[name] = losses.held_out(stage.objective, stage.params, frozen, batches, step=stage.step)
+  progress("held-out losses", len(stages), len(stages))
+  return found
+
+
+def _batches(stage: Trained, held_out: Examples, vae: Trained | None) -> Iterator[dict[str, np.ndarray]]:
+  total = len(held_out.captions)
+  size = min(stage.batch, total)
+  for begin in range(0, total - size + 1, size):
+    batch = {"image": held_out.images_NHWC[begin : begin + size], "text": held_out.text_NT[begin : begin + size]}
+    if isinstance(stage.objective, DvaeElbo):
+      del batch["text"]
+    elif isinstance(stage.objective, TransformerNll) and stage.objective.dvae is None:
+      codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, batch.pop("image")))
+      batch["codes"] = codes_Nhw.reshape(size, -1)
+    yield batch
+
+
+def _reconstructions(vae: Trained, held_out: Examples, progress: Progress) -> dict[str, Any]:
+  cfg, images_NHWC, size = vae.objective.model, held_out.images_NHWC, min(64, len(held_out.captions))
+  progress("reconstructions", 0, len(images_NHWC))
+  parts = (images_NHWC[i : i + size] for i in range(0, len(images_NHWC), size))
+  measured = reconstruction.measure(vae.params, cfg, parts)
+  few_NHWC = images_NHWC[:PAIRS]
+  pairs_2NHWC = np.stack([few_NHWC, reconstruction.reconstruct(vae.params, cfg, few_NHWC)[0]])
+  progress("reconstructions", len(images_NHWC), len(images_NHWC))
+  return {"reconstruction": measured, "pairs_2NHWC": pairs_2NHWC}
+
+
+def _compositions(
+  draws: Drawer, prepared: Prepared, split: str, words: Words, protocol: Protocol, progress: Progress
+) -> dict[str, Any]:
+  """Draws and judges the captions of the split and of the one with pairs that training never shows."""
+  judged, shown = [], []
+  for name in dict.fromkeys([split, *(each for each in prepared.splits if each == SECOND_SPLIT)]):
+    asked = examples.first(prepared, name, protocol.captions, size=draws.dvae.image, words=words)
+    drawn = _draw(draws, asked, protocol, progress, keep=protocol.samples)
+    in_order = np.stack([each.images_KHWC[np.argsort(each.kept_K)] for each in drawn])
+    told = _Told(f"judging {name}", in_order.shape[0] * in_order.shape[1], progress)
+    result = composition.judge_split(
+      name,
+      asked.claims or (),
+      samples_CNHWC=in_order,
+      scores_CN=np.stack([_scores(each) for each in drawn]),
+      reconstructions_CHWC=_reconstruct_all(draws, asked.images_NHWC),
+      truths_CHWC=asked.images_NHWC,
+      progress=told,
+    )
+    judged.append(result)
+    count = SHOWN if name == split else SHOWN_SECOND
+    shown += [_shown(asked, each, result.right["all"][each.caption]) for each in drawn[:count]]
+  return {"composition": tuple(judged), "shown": tuple(shown)}
+
+
+def _retrievals(
+  draws: Drawer, prepared: Prepared, split: str, words: Words, protocol: Protocol, progress: Progress
+) -> dict[str, Any]:
+  """Draws seeded captions of the training split and of the held-out one, and looks their true pictures up by pixels."""
+  train = "train" if "train" in prepared.splits else split
+  size, total = draws.dvae.image, len(prepared.source(train))
+  candidates = examples.first(prepared, train, total, size=size, words=words)
+  rows = np.random.default_rng(protocol.seed).choice(total, min(RETRIEVED, total), replace=False)
+  asked = [examples.read(prepared, train, rows.tolist(), size=size, words=words, seed=protocol.seed)]
+  where = [rows]
+  pool_MHWC = candidates.images_NHWC
+  if split != train:
+    asked.append(examples.first(prepared, split, RETRIEVED, size=size, words=words))
+    where.append(total + np.arange(len(asked[1].captions)))
+  found, shown = [], []
+  for each, true_C in zip(asked, where):
+    # Held-out pictures compete with all training pictures, and with each other.
+    pool_MHWC = candidates.images_NHWC if each.split == train else np.concatenate([pool_MHWC, each.images_NHWC])
+    drawn = _draw(draws, each, protocol, progress, keep=KEPT)
+    best = "one sample" if protocol.samples == 1 else f"best of {protocol.samples}{' by CLIP' if draws.clip else ''}"
+    kinds = {
+      best: np.stack([one.images_KHWC[0] for one in drawn]),
+      "ceiling: dVAE's reconstructions": _reconstruct_all(draws, each.images_NHWC),
+    }
+    for name, images_CHWC in kinds.items():
+      ranks_C = retrieval.ranks(images_CHWC, pool_MHWC, true_C)
+      found.append(Retrieved(split=each.split, pictures=name, ranks_C=ranks_C, candidates=len(pool_MHWC)))
+    shown += [_shown(each, one, None) for one in drawn[:SHOWN]]
+  return {"retrieval": tuple(found), "shown": tuple(shown)}
+
+
+def _draw(draws: Drawer, asked: Examples, protocol: Protocol, progress: Progress, *, keep: int) -> list[Drawn]:
+  told = _Told(f"drawing {asked.split}", len(asked.captions) * protocol.samples, progress)
+  return list(
+    draws.draw(
+      asked.text_NT,
+      num=protocol.samples,
+      seed=protocol.seed,
+      keep=keep,
+      sampling=protocol.sampling,
+      progress=told,
+    )
+  )
+
+
+def _reconstruct_all(
+  draws: Drawer, images_NHWC: UInt8[np.ndarray, "N H W 3"], size: int = 64
+) -> UInt8[np.ndarray, "N H W 3"]:
+  parts = [images_NHWC[i : i + size] for i in range(0, len(images_NHWC), size)]
+  return np.concatenate([reconstruction.reconstruct(draws.dvae_params, draws.dvae, part)[0] for part in parts])
+
+
+def _scores(drawn: Drawn) -> Float[np.ndarray, " N"]:
+  """CLIP's scores; without CLIP all alike, so that the best of n is the first of them."""
+  return np.zeros(len(drawn.codes_NP), np.float32) if drawn.scores_N is None else drawn.scores_N
+
+
+def _shown(asked: Examples, drawn: Drawn, right_N: Bool[np.ndarray, " N"] | None) -> Shown:
+  kept_K = drawn.kept_K[:KEPT]
+  return Shown(
+    split=asked.split,
+    caption=asked.captions[drawn.caption],
+    truth_HWC=asked.images_NHWC[drawn.caption],
+    images_KHWC=drawn.images_KHWC[:KEPT],
+    scores_K=None if drawn.scores_N is None else drawn.scores_N[kept_K],
+    right_K=None if right_N is None else right_N[kept_K],
+  )
+
+
+class _Told:
+  """Adds up what the parts of a task report."""
+
+  def __init__(self, what: str, total: int, progress: Progress):
+    self._what, self._total, self._progress, self._done = what, total, progress, 0
+    progress(what, 0, total)
+
+  def __call__(self, count: int) -> None:
+    self._done += count
+    self._progress(self._what, self._done, self._total)
