@@ -5,7 +5,7 @@ N examples, H W pixels, T text positions.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,6 +16,7 @@ from dalle_jax.errors import UserError
 PREFERRED = ("test", "valid", "validation", "held_out", "train")
 
 
+@runtime_checkable
 class Prepared(Protocol):
   """What is used of `data.prepared.Prepared`."""
 
@@ -25,6 +26,7 @@ class Prepared(Protocol):
   def source(self, split: str) -> Any: ...
 
 
+@runtime_checkable
 class Words(Protocol):
   """What is used of `data.captions.Tokenizer`."""
 

@@ -15,7 +15,7 @@ from dalle_jax.evaluation.report import Report, Shown
 from dalle_jax.sampling import static_page
 from dalle_jax.sampling.gallery import save_picture
 
-LARGE, SMALL, PAIR = 144, 56, 72
+LARGE, SMALL, PAIR = 128, 48, 68
 SPLITS = {
   "test": "Combinations of attributes never seen together in training",
   "test_pairs": "Shapes in a colour that training never shows them in",
@@ -71,7 +71,7 @@ def _lead(report: Report) -> str:
   if protocol.sampling.top_p and protocol.sampling.top_p < 1:
     sampling += f", the tokens that hold {protocol.sampling.top_p:g} of the probability"
   samples = "one sample" if protocol.samples == 1 else f"{protocol.samples} samples"
-  ranked = ", ranked by CLIP" if report.shown[0].scores_K is not None else ""
+  ranked = ", ranked by CLIP" if report.ranked else ""
   return f'<p class="lead">Drawn from captions alone: {samples} of each{ranked}, {sampling}.</p>'
 
 
@@ -92,8 +92,7 @@ def _drawings(report: Report, pictures: Path) -> list[str]:
 
 
 def _legend(report: Report, judged: bool) -> str:
-  scored = report.shown[0].scores_K is not None
-  text = "The best sample by CLIP is the large one; under each its score. " if scored else ""
+  text = "The best sample by CLIP is the large one; under each its score. " if report.ranked else ""
   text += "Dashed: the picture that the caption was written for."
   if judged:
     text += (
@@ -133,17 +132,17 @@ def _compositions(report: Report, pictures: Path) -> list[str]:
     f"right. {len(judged.objects_C)} captions of each split, with 95 % intervals. Chance: pictures judged by captions "
     "of other pictures with as many objects. Ceiling: the true pictures as the dVAE reconstructs them.</p>"
   )
-  if judged.samples > 1:
+  if judged.samples > 1 and report.ranked:
     plots.save(plots.best_of_n(report.composition), pictures / "best-of-n", size=(7.0, 3.8))
     sections.append(_plot("best-of-n", "Share of right pictures by samples a caption", 640))
   for each in report.composition:
-    rows = composition.table(each)
+    rows = composition.table(each, report.best_of)
     columns = list(rows[0].by_objects)
     lines = [[html.escape(row.pictures), *(_proportion(row.by_objects[name]) for name in columns)] for row in rows]
     soft = [row.pictures.startswith(REFERENCES) for row in rows]
     sections.append(f"<h3>{html.escape(SPLITS.get(each.split, each.split))} ({html.escape(each.split)})</h3>")
     sections.append(static_page.table(["", *columns], lines, reference=soft))
-  by_aspect = composition.aspects(judged)
+  by_aspect = composition.aspects(judged, (1, report.best_of[-1]))
   names = list(next(iter(by_aspect.values())))
   lines = [[name, *(_proportion(found[each]) for each in names)] for name, found in by_aspect.items()]
   sections += [
@@ -245,7 +244,7 @@ def _times(times: Sequence[tuple[str, float]]) -> list[str]:
   return ["<h2>What ran, and how long</h2>", static_page.table(["", "time"], rows)]
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
   """1:02:03, 2:03 or 4.5 s."""
   if seconds < 60:
     return f"{seconds:.1f} s"

@@ -80,7 +80,6 @@ def code_usage(measured: Reconstruction) -> Callable[[Axes, Paper], object]:
     even = 100 / len(share_V)
     axes.axhline(even, color=paper.soft, linewidth=1, linestyle="--")
     axes.annotate("all alike", (len(share_V), even), (-4, 4), textcoords="offset points", ha="right", color=paper.soft)
-    axes.set_yscale("symlog", linthresh=max(even, 1e-6), linscale=1.0)
     axes.set_ylim(0, None)
     axes.set_xlim(0, len(share_V))
     axes.set_xlabel("codes, the most used first")

@@ -90,6 +90,17 @@ class Report:
   retrieval: tuple[Retrieved, ...] = ()
   shown: tuple[Shown, ...] = ()
 
+  @property
+  def ranked(self) -> bool:
+    """Whether CLIP has ranked the samples."""
+    return any(each.scores_K is not None for each in self.shown)
+
+  @property
+  def best_of(self) -> tuple[int, ...]:
+    """The n whose best is reported."""
+    samples = self.protocol.samples
+    return tuple(sorted({1, *(n for n in (8, 32) if n < samples), samples})) if self.ranked else (1,)
+
 
 def evaluate(
   stages: Mapping[str, Trained],

@@ -25,7 +25,7 @@ def as_text(report: Report) -> str:
       f"perplexity {r.perplexity:.0f}"
     )
   if report.composition:
-    rows = [row for judged in report.composition for row in composition.table(judged)]
+    rows = [row for judged in report.composition for row in composition.table(judged, report.best_of)]
     parts.append("all that the caption says is right, with 95 % intervals\n" + composition.as_text(rows))
   if report.retrieval:
     parts.append(retrieval.as_text(list(report.retrieval)))
@@ -48,17 +48,20 @@ def to_json(report: Report) -> dict[str, Any]:
       "codes_used": r.used,
       "code_perplexity": r.perplexity,
     },
-    "composition": [dataclasses.asdict(row) for judged in report.composition for row in composition.table(judged)],
+    "composition": [
+      dataclasses.asdict(row) for judged in report.composition for row in composition.table(judged, report.best_of)
+    ],
     "aspects": {
       judged.split: {
         aspect: {name: dataclasses.asdict(p) for name, p in found.items()}
-        for aspect, found in composition.aspects(judged).items()
+        for aspect, found in composition.aspects(judged, report.best_of).items()
       }
       for judged in report.composition
     },
     "best_of_n": {
       judged.split: {str(n): dataclasses.asdict(p) for n, p in composition.curve(judged).items()}
       for judged in report.composition
+      if report.ranked
     },
     "retrieval": [
       {

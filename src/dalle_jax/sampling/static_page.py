@@ -41,11 +41,11 @@ tr.reference td { color: var(--soft); }
 details { margin-top: 1rem; } summary { cursor: pointer; font-weight: 600; }
 pre { font: .82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-x: auto; background: var(--card);
   border: 1px solid var(--line); border-radius: 8px; padding: 1rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(27rem, 100%), 1fr)); gap: 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24.6rem, 100%), 1fr)); gap: 1rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1rem; }
 .card h3 { font-size: 1.02rem; line-height: 1.35; margin: 0 0 .7rem; min-height: 2.7em; overflow-wrap: anywhere; }
-.card .drawn { display: grid; grid-template-columns: 144px 1fr; gap: .9rem; align-items: start; }
-.card .others { display: grid; grid-template-columns: repeat(4, 56px); gap: .35rem .4rem; }
+.card .drawn { display: grid; grid-template-columns: 128px 1fr; gap: .9rem; align-items: start; }
+.card .others { display: grid; grid-template-columns: repeat(4, 48px); gap: .35rem .4rem; }
 .card figcaption { font-size: .72rem; }
 .mark-right img { box-shadow: 0 3px 0 var(--right); } .mark-wrong img { box-shadow: 0 3px 0 var(--wrong); }
 .mark-right figcaption, .mark-wrong figcaption { margin-top: .4rem; }

@@ -1,0 +1,94 @@
+"""Cached drawing is full recomputation, token by token, for every kind of attention."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle_jax import sharding
+from dalle_jax.models import transformer
+from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.generate import generate, generate_recompute
+
+TEXT, GRID = 5, 5
+PLAIN = SamplingConfig()
+
+
+def config(mix, layers=2, last=None, kernel=3):
+  return transformer.Config(
+    text_vocab=16,
+    text=TEXT,
+    image_vocab=24,
+    grid=GRID,
+    layers=layers,
+    heads=2,
+    head_dim=8,
+    mix=mix,
+    last=last,
+    kernel=kernel,
+  )
+
+
+def weights(cfg):
+  """Every parameter drawn at random, so that heads, norms and positions all count."""
+  shapes = sharding.unbox(jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0)))
+  rng = np.random.default_rng(1)
+  return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), shapes)
+
+
+def captions(count):
+  text = np.random.default_rng(0).integers(0, 16, (count, TEXT))
+  text[:, 3:] = 16 + np.arange(3, TEXT)  # the pads of positions 3 and on
+  return jnp.asarray(text, jnp.int32)
+
+
+def drawn(how, cfg, params, *, count=2, samples=3, first=0, seed=0, sampling=PLAIN):
+  numbers = jnp.arange(first, first + count), jnp.arange(samples)
+  text = captions(8)[first : first + count]
+  return np.asarray(how(params, text, jax.random.key(seed), *numbers, model=cfg, sampling=sampling))
+
+
+@pytest.mark.parametrize("kind", ["full", "row", "column", "conv"])
+def test_cached_drawing_is_full_recomputation(kind):
+  cfg = config((kind,))
+  params = weights(cfg)
+  got = drawn(generate, cfg, params)
+  np.testing.assert_array_equal(got, drawn(generate_recompute, cfg, params))
+  assert got.shape == (2, 3, GRID**2)
+  assert len(np.unique(got)) > 5
+
+
+def test_a_stack_of_all_kinds_that_training_loops_over_is_drawn_alike():
+  cfg = config(("row", "column"), layers=5, last="conv")
+  params = weights(cfg)
+  assert cfg.scanned == 2
+  sampling = SamplingConfig(temperature=0.8, top_k=12, top_p=0.9)
+  expected = drawn(generate_recompute, cfg, params, sampling=sampling)
+  np.testing.assert_array_equal(drawn(generate, cfg, params, sampling=sampling), expected)
+
+
+@pytest.fixture(scope="module")
+def row():
+  cfg = config(("row",))
+  return cfg, weights(cfg)
+
+
+def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(row):
+  together = drawn(generate, *row)
+  alone = drawn(generate, *row, count=1, first=1, samples=2)
+  np.testing.assert_array_equal(together[1:, :2], alone)
+
+
+def test_samples_captions_and_seeds_differ(row):
+  got, other = drawn(generate, *row), drawn(generate, *row, seed=1)
+  assert (got[0, 0] != got[0, 1]).any()
+  assert (got[0, 0] != got[1, 0]).any()
+  assert (got[0, 0] != other[0, 0]).any()
+
+
+def test_the_most_likely_tokens_are_the_forward_pass_s_own(row):
+  cfg, params = row
+  codes = drawn(generate, cfg, params, samples=1, sampling=SamplingConfig(temperature=0.0))[:, 0]
+  logits = transformer.Transformer(cfg).apply({"params": params}, captions(2), jnp.asarray(codes))
+  np.testing.assert_array_equal(np.argmax(logits.image_BNV, axis=-1), codes)
