@@ -1,0 +1,119 @@
+"""One image position after the other, with keys and values kept: what drawing does.
+
+A cache holds all text keys, and of the image only those that its pattern can still see: a ring of the last `slots`
+positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by column, where a column's keys lie side by
+side. A step's work does not depend on which position it is. Text first, joint softmax.
+
+B batch, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots, W grid.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from dalle_jax.errors import UserError
+from dalle_jax.ops.sparse_attention.patterns import Pattern
+from dalle_jax.ops.sparse_attention.reference import MASKED, masked_softmax
+
+
+class Cache(NamedTuple):
+  """Keys and values of one layer. The batch comes first, so that rows can be repeated; then heads, as a step reads them."""
+
+  text_k_BHTK: Float[Array, "B H T K"]
+  text_v_BHTK: Float[Array, "B H T K"]
+  image_k_BHSK: Float[Array, "B H S K"]
+  image_v_BHSK: Float[Array, "B H S K"]
+
+
+def slots(pattern: Pattern) -> int:
+  """Image keys that a layer's cache holds."""
+  half = (pattern.kernel - 1) // 2
+  rings = {"row": pattern.grid + 1, "row_only": pattern.grid, "conv": (half + 1) * pattern.grid}
+  rings |= {
+    "conv_corner": (pattern.kernel - 1) * pattern.grid + pattern.kernel,
+    "conv_clamped": (half + 1) * pattern.grid,
+  }
+  return min(rings.get(pattern.kind, pattern.image), pattern.image)
+
+
+def init_cache(pattern: Pattern, batch: int, heads: int, head_dim: int, dtype: jnp.dtype | str) -> Cache:
+  """An empty cache. Raises UserError for a pattern that can't be drawn from text."""
+  if pattern.order != "text_first" or pattern.softmax != "joint":
+    raise UserError(f"drawing needs text first and a joint softmax, got {pattern.order} and {pattern.softmax}")
+  shape = lambda n: jnp.zeros((batch, heads, n, head_dim), dtype)  # noqa: E731
+  return Cache(shape(pattern.text), shape(pattern.text), shape(slots(pattern)), shape(slots(pattern)))
+
+
+def attend_prefix(
+  q_BPHK: Float[Array, "B P H K"], k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern
+) -> Float[Array, "B P H K"]:
+  """Attention within the first P positions of the stream, which see no later one."""
+  mask_PP = jnp.asarray(pattern.mask()[: q_BPHK.shape[1], : q_BPHK.shape[1]])
+  scale = q_BPHK.shape[-1] ** -0.5
+  s_BHPP = jnp.einsum("BQHK,BSHK->BHQS", q_BPHK, k_BPHK, precision=_precision(q_BPHK)) * scale
+  p_BHPP = masked_softmax(s_BHPP.astype(jnp.float32), mask_PP[None, None]).astype(v_BPHK.dtype)
+  return jnp.einsum("BHQS,BSHK->BQHK", p_BHPP, v_BPHK, precision=_precision(v_BPHK))
+
+
+def prefill(cache: Cache, k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern) -> Cache:
+  """The cache after the first P >= T positions: all text, then P - T image positions, of which the last are kept."""
+  t, given = pattern.text, k_BPHK.shape[1] - pattern.text
+  last = np.arange(max(0, given - slots(pattern)), given)
+  at_S = _slot(last, pattern)
+
+  def fill(text: Array, image: Array, x_BPHK: Array) -> tuple[Array, Array]:
+    x_BHPK = x_BPHK.swapaxes(1, 2).astype(text.dtype)
+    return x_BHPK[:, :, :t], image.at[:, :, at_S].set(x_BHPK[:, :, t + last]) if given else image
+
+  text_k, image_k = fill(cache.text_k_BHTK, cache.image_k_BHSK, k_BPHK)
+  text_v, image_v = fill(cache.text_v_BHTK, cache.image_v_BHSK, v_BPHK)
+  return Cache(text_k, text_v, image_k, image_v)
+
+
+def decode_step(
+  q_BHK: Float[Array, "B H K"],
+  k_BHK: Float[Array, "B H K"],
+  v_BHK: Float[Array, "B H K"],
+  cache: Cache,
+  j: Int[Array, ""],
+  pattern: Pattern,
+) -> tuple[Float[Array, "B H K"], Cache]:
+  """What image position j sees, its own key and value included, and the cache with them in it."""
+  at = _slot(j, pattern)
+  put = lambda image, x: lax.dynamic_update_slice_in_dim(image, x[:, :, None].astype(image.dtype), at, axis=2)  # noqa: E731
+  cache = cache._replace(image_k_BHSK=put(cache.image_k_BHSK, k_BHK), image_v_BHSK=put(cache.image_v_BHSK, v_BHK))
+  k_BHSK, v_BHSK, position_S = _window(cache, j, pattern)
+  seen_S = (position_S >= 0) & pattern.image_allowed(j, position_S)
+  scale = q_BHK.shape[-1] ** -0.5
+  score = lambda keys: jnp.einsum("BHK,BHSK->BHS", q_BHK, keys, precision=_precision(keys)).astype(jnp.float32) * scale  # noqa: E731
+  text_BHT, image_BHS = score(cache.text_k_BHTK), jnp.where(seen_S, score(k_BHSK), MASKED)
+  top = jnp.maximum(jnp.max(text_BHT, axis=-1, initial=MASKED), jnp.max(image_BHS, axis=-1))[..., None]
+  text_BHT, image_BHS = jnp.exp(text_BHT - top), jnp.exp(image_BHS - top)
+  total_BH = jnp.sum(text_BHT, axis=-1) + jnp.sum(image_BHS, axis=-1)
+  mix = lambda p, v: jnp.einsum("BHS,BHSK->BHK", p.astype(v.dtype), v, precision=_precision(v))  # noqa: E731
+  o_BHK = mix(text_BHT, cache.text_v_BHTK) + mix(image_BHS, v_BHSK)
+  return (o_BHK / total_BH[..., None].astype(o_BHK.dtype)).astype(v_BHK.dtype), cache
+
+
+def _slot(j, pattern: Pattern):
+  """Where image position j is kept; integers or arrays of them."""
+  w = pattern.grid
+  return (j % w) * w + j // w if pattern.kind == "column" else j % slots(pattern)
+
+
+def _window(cache: Cache, j: Int[Array, ""], pattern: Pattern) -> tuple[Array, Array, Int[Array, " S"]]:
+  """The kept keys and values that position j may see, and their image positions (negative: nothing there yet)."""
+  w, size = pattern.grid, slots(pattern)
+  if pattern.kind == "column":
+    column = lambda x: lax.dynamic_slice_in_dim(x, (j % w) * w, w, axis=2)  # noqa: E731
+    return column(cache.image_k_BHSK), column(cache.image_v_BHSK), jnp.arange(w) * w + j % w
+  # Slot s holds the newest position that is s modulo the ring's size and not after j.
+  slot_S = jnp.arange(size)
+  return cache.image_k_BHSK, cache.image_v_BHSK, j - (j - slot_S) % size
+
+
+def _precision(x: Array) -> lax.Precision | None:
+  return lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
