@@ -1,0 +1,290 @@
+"""Checkpoints: written atomically in the background, verified when read. The one file that imports Orbax.
+
+    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others
+    DIR/STEP/files/                     what explains them: experiment.json, tokenizer.model
+    DIR/STEP/manifest.json              written last: size and SHA-256 of all the above
+
+Orbax writes a step beside its place and renames it; it is good once the manifest is whole. A step that is not good is
+named in a warning, passed over for the newest good one, and removed by the next save.
+"""
+
+import contextlib
+import hashlib
+import logging
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
+
+from dalle_jax.errors import StorageError, UserError
+from dalle_jax.sharding import path_name
+from dalle_jax.training import manifest
+from dalle_jax.training.step import State
+
+log = logging.getLogger(__name__)
+
+# An item of a checkpoint: its arrays by path, such as blocks/attention/kernel.
+Item = dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints of one stage. One process saves; any number may read."""
+
+  def __init__(self, directory: Path, keep: int = 3):
+    self.directory = Path(directory).absolute()
+    self.keep = keep
+    self._saver: ocp.AsyncCheckpointer | None = None
+    self._finisher: threading.Thread | None = None
+    self._error: Exception | None = None
+    self._verified: set[int] = set()
+
+  def good_steps(self) -> list[int]:
+    """Steps with a whole manifest and every file at its size, ascending; contents are verified on restore."""
+    return [step for step in self._steps() if not manifest.problem(self._path(step), contents=False)]
+
+  def newest(self) -> int | None:
+    """The newest step whose contents are verified; a warning of one line when newer ones are not good.
+
+    None when no step was ever finished. Raises StorageError when some were and all are damaged.
+    """
+    bad = []
+    for step in reversed(self._steps()):
+      problem = self._problem(step)
+      if problem is None:
+        if bad:
+          log.warning("%s: %s; going on from checkpoint %d", self.directory, "; ".join(bad), step)
+        return step
+      bad.append(f"checkpoint {step} is not good ({problem})")
+    if any((self._path(step) / manifest.NAME).exists() for step in self._steps()):
+      raise StorageError(f"{self.directory}: {bad[0]}, and no other is; remove the directory to begin again")
+    if bad:
+      log.warning("%s: %s; beginning again", self.directory, "; ".join(bad))
+    return None
+
+  def save(self, step: int, state: State, files: Mapping[str, bytes]) -> None:
+    """Copies the state and returns; the rest happens in the background, one save at a time.
+
+    Raises StorageError when this save or the one before could not be written; earlier steps are untouched.
+    """
+    self.wait()
+    items = _items(state)
+    try:
+      if self._saver is None:
+        self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._clean()
+      if self._path(step).exists():
+        _remove(self._path(step))
+      self._verified.discard(step)
+      args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+      self._saver.save(self._path(step), args=ocp.args.Composite(**args))
+    except Exception as error:
+      raise self._cannot_save(step, error) from error
+    arrays = {name: {path: _text(x) for path, x in item.items()} for name, item in items.items()}
+    self._finisher = threading.Thread(target=self._finish, args=(step, arrays, dict(files)), name="checkpoint")
+    self._finisher.start()
+
+  def wait(self) -> None:
+    """Returns when the save in the background is done. Raises StorageError when it failed."""
+    if self._finisher is not None:
+      self._finisher.join()
+      self._finisher = None
+    if self._error is not None:
+      error, self._error = self._error, None
+      raise error
+
+  def close(self) -> None:
+    """Waits, and ends Orbax's threads."""
+    try:
+      self.wait()
+    finally:
+      if self._saver is not None:
+        self._saver.close()
+        self._saver = None
+
+  def restore(self, abstract: State) -> tuple[State, int] | None:
+    """The newest good state, laid out as `abstract` says (any mesh), and its step; None where there is none yet.
+
+    Raises UserError naming the first arrays that differ from `abstract` in path, shape or dtype.
+    """
+    step = self.newest()
+    if step is None:
+      return None
+    items = _items(abstract)
+    self._check(step, items)
+    return _rebuild(abstract, self._read(step, items)), step
+
+  def restore_params(self, abstract_params: Any, step: int | None = None, ema: bool = True) -> Any:
+    """The parameters alone, or their moving average where the checkpoint has one and `ema` is set.
+
+    step: None takes the newest good one. Raises StorageError when there is none or the one asked for is not good,
+    UserError when it is of another model.
+    """
+    step = self._chosen(step)
+    name = self._weights(step) if ema else "params"
+    wanted = {name: _flat(abstract_params)}
+    self._check(step, wanted)
+    found = self._read(step, wanted)[name]
+    return jax.tree.unflatten(jax.tree.structure(abstract_params), [found[path] for path in wanted[name]])
+
+  def files(self, step: int | None = None) -> dict[str, bytes]:
+    """The files stored with a step (None: the newest good one)."""
+    step = self._chosen(step)
+    return {file.name: file.read_bytes() for file in sorted((self._path(step) / "files").iterdir())}
+
+  def digest(self, step: int | None = None) -> str:
+    """SHA-256 of the weights that `restore_params` gives: paths, dtypes, shapes and bits; equal for equal weights."""
+    step = self._chosen(step)
+    return digest(self._read_numpy(step, self._weights(step)))
+
+  def _path(self, step: int) -> Path:
+    return self.directory / str(step)
+
+  def _steps(self) -> list[int]:
+    if not self.directory.is_dir():
+      return []
+    return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal() and p.is_dir())
+
+  def _problem(self, step: int) -> str | None:
+    if step in self._verified:
+      return None
+    problem = manifest.problem(self._path(step), contents=True)
+    if problem is None:
+      self._verified.add(step)
+    return problem
+
+  def _chosen(self, step: int | None) -> int:
+    if step is None:
+      step = self.newest()
+      if step is None:
+        raise StorageError(f"{self.directory} holds no checkpoint yet")
+    problem = self._problem(step)
+    if problem is not None:
+      raise StorageError(f"{self.directory}: checkpoint {step} is not good ({problem})")
+    return step
+
+  def _weights(self, step: int) -> str:
+    return "ema" if "ema" in manifest.read(self._path(step))["arrays"] else "params"
+
+  def _check(self, step: int, wanted: Mapping[str, Item]) -> None:
+    arrays = manifest.read(self._path(step))["arrays"]
+    stored = {f"{name}/{path}": text for name in wanted for path, text in arrays.get(name, {}).items()}
+    asked = {f"{name}/{path}": _text(x) for name, item in wanted.items() for path, x in item.items()}
+    lines = [
+      f"{path} is {stored.get(path, 'not there')}, wanted {asked.get(path, 'none')}"
+      for path in sorted(stored.keys() | asked.keys())
+      if stored.get(path) != asked.get(path)
+    ]
+    if lines:
+      more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
+      raise UserError(f"checkpoint {step} of {self.directory} is of another model: {'; '.join(lines[:2])}{more}")
+
+  def _read(self, step: int, wanted: Mapping[str, Item]) -> dict[str, Item]:
+    here = SingleDeviceSharding(jax.devices()[0])
+
+    def target(x: Any) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here)
+
+    return {name: self._load(step, name, jax.tree.map(target, item)) for name, item in wanted.items()}
+
+  def _read_numpy(self, step: int, name: str) -> Item:
+    arrays = manifest.read(self._path(step))["arrays"][name]
+    return self._load(step, name, {path: _empty(text) for path, text in arrays.items()})
+
+  def _load(self, step: int, name: str, target: Item) -> Item:
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+      return reader.restore(self._path(step) / name, args=ocp.args.StandardRestore(target))
+
+  def _finish(self, step: int, arrays: dict[str, dict[str, str]], files: Mapping[str, bytes]) -> None:
+    """In the background: after Orbax has committed, the files, the manifest, and the end of older steps."""
+    try:
+      self._saver.wait_until_finished()
+      path = self._path(step)
+      (path / "files").mkdir()
+      for name, data in files.items():
+        (path / "files" / name).write_bytes(data)
+      manifest.write(path, arrays)
+      self._forget(step)
+    except Exception as error:
+      self._error = self._cannot_save(step, error)
+
+  def _forget(self, step: int) -> None:
+    """Removes all but the newest `keep` steps, and those newer than this one: they are of a try that was given up."""
+    good = self.good_steps()
+    kept = [s for s in good if s <= step][-self.keep :]
+    for other in self._steps():
+      if other not in kept:
+        _remove(self._path(other))
+
+  def _clean(self) -> None:
+    """Removes what a killed save left behind."""
+    self.directory.mkdir(parents=True, exist_ok=True)
+    for path in self.directory.iterdir():
+      torn = path.name.isdecimal() and manifest.read(path) is None
+      if torn or ".orbax-checkpoint-tmp" in path.name:
+        _remove(path)
+
+  def _cannot_save(self, step: int, error: Exception) -> StorageError:
+    with contextlib.suppress(OSError):
+      for path in self.directory.glob(f"{step}*"):
+        if path.name == str(step) or path.name.startswith(f"{step}.orbax-checkpoint-tmp"):
+          _remove(path)
+    good = self.good_steps()
+    kept = f"checkpoint {good[-1]} is still good" if good else "there is no earlier one"
+    return StorageError(f"cannot save checkpoint {step} in {self.directory} ({_reason(error)}); {kept}")
+
+
+def digest(item: Mapping[str, Any]) -> str:
+  """SHA-256 of arrays by path: their paths, dtypes, shapes and bits."""
+  sha = hashlib.sha256()
+  for path in sorted(item):
+    array = np.asarray(item[path])
+    sha.update(f"{path} {_text(array)}\n".encode())
+    sha.update(np.ascontiguousarray(array).tobytes())
+  return sha.hexdigest()
+
+
+def _items(state: State) -> dict[str, Item]:
+  counters = {"step": state.step, "skipped": state.skipped, "skipped_total": state.skipped_total}
+  items = {"params": _flat(state.params), "opt": _flat(state.opt), "ema": _flat(state.ema), "counters": counters}
+  return {name: item for name, item in items.items() if item}
+
+
+def _rebuild(abstract: State, items: Mapping[str, Item]) -> State:
+  def tree(name: str) -> Any:
+    like = getattr(abstract, name)
+    return jax.tree.unflatten(jax.tree.structure(like), [items[name][path] for path in _flat(like)])
+
+  return State(params=tree("params"), opt=tree("opt"), ema=tree("ema"), **items["counters"])
+
+
+def _flat(tree: Any) -> Item:
+  return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _text(x: Any) -> str:
+  return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+
+
+def _empty(text: str) -> np.ndarray:
+  dtype, shape = text.rstrip("]").split("[")
+  return np.empty([int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype))
+
+
+def _remove(path: Path) -> None:
+  """Removes a step; its manifest goes first, so that what a kill leaves is not taken for a good one."""
+  (path / manifest.NAME).unlink(missing_ok=True)
+  shutil.rmtree(path)
+
+
+def _reason(error: Exception) -> str:
+  text = " ".join(str(error).split())
+  for words in ("No space left on device", "File too large", "Permission denied", "Read-only file system"):
+    if words.lower() in text.lower():
+      return words.lower()
+  return text[:100] or type(error).__name__

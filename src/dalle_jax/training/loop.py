@@ -1,0 +1,204 @@
+"""The loop: from the newest good checkpoint, or from scratch, to the last step.
+
+A step is dispatched before the numbers of the one before it are read, so the device does not wait for Python. Whatever
+kills the process, the same call goes on from the last checkpoint and ends with the same bits on the same devices: data
+and randomness are functions of (seed, step), and metrics.jsonl is cut back to the step resumed from.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dalle_jax import sharding
+from dalle_jax.errors import TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax.training import lock, signals
+from dalle_jax.training.checkpoint import Checkpoints
+from dalle_jax.training.metrics import MetricsLog
+from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.progress import StepProgress
+from dalle_jax.training.step import Metrics, Objective, State, abstract_state, init_state, make_step
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hook:
+  """Called every `every` steps and after the last with (step, params), params being the moving average if there is one.
+
+  What it returns is reported: numbers as metrics, uint8[H, W, 3] arrays as pictures. None reports nothing.
+  """
+
+  every: int
+  fn: Callable[[int, Any], Mapping[str, float | np.ndarray] | None]
+
+
+def train(
+  *,
+  name: str,
+  steps: int,
+  objective: Objective,
+  optimizer: AdamW,
+  seed: int,
+  mesh: Mesh,
+  rules: sharding.Rules,
+  frozen: Any,
+  batches: Callable[[int], Iterator[Batch]],
+  workdir: Path,
+  files: Mapping[str, bytes],
+  hooks: Sequence[Hook] = (),
+  save_every: int,
+  keep: int,
+  log_every: int,
+) -> State:
+  """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
+
+  batches: the batches from a step on, a function of the step alone; files: stored with every checkpoint.
+
+  Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
+  StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
+  """
+  with lock.held(workdir), signals.sigterm() as asked_to_stop:
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+    like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
+    (workdir / "parameters.txt").write_text(sharding.table(sharding.describe(like.params)))
+    found = checkpoints.restore(like)
+    state, first = found or (init_state(objective, optimizer, seed=seed, mesh=mesh, rules=rules), 0)
+    if first >= steps:
+      return state
+    run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir)
+    run.progress.say(_banner(state, mesh, first, steps))
+    step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules)
+    frozen = jax.device_put(frozen, sharding.replicated(mesh))
+    data = iter(batches(first))
+    # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
+    one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+    try:
+      for step in range(first + 1, steps + 1):
+        batch = _place(run.next_batch(data), mesh, rules)
+        state, metrics = run.dispatch(step_fn, state, frozen, batch)
+        run.read(step, metrics)
+        last, stop = step == steps, asked_to_stop.is_set()
+        due = [hook for hook in hooks if last or step % hook.every == 0]
+        save = last or stop or step % save_every == 0
+        if save or due or one_at_a_time:
+          run.catch_up()
+        for hook in due:
+          run.report(step, hook.fn(step, state.params if state.ema is None else state.ema))
+        if save:
+          checkpoints.save(step, state, files)
+        if stop and not last:
+          checkpoints.wait()
+          raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
+      return state
+    finally:
+      _close(data)
+      run.close()
+      checkpoints.close()
+
+
+class _Run:
+  """What is known of the run so far: metrics not yet read, times, and where they are written."""
+
+  def __init__(self, name: str, steps: int, first: int, max_skipped: int, log_every: int, workdir: Path):
+    self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
+    self.log = MetricsLog(workdir, first)
+    self.progress = StepProgress(name, steps, first)
+    self.begin = time.monotonic()
+    self.compile_s = 0.0
+    self._unread: tuple[int, Metrics] | None = None
+    self._marked, self._marked_step, self._waited = self.begin, first, 0.0
+
+  def next_batch(self, data: Iterator[Batch]) -> Batch:
+    begin = time.monotonic()
+    batch = next(data, None)
+    self._waited += time.monotonic() - begin
+    if batch is None:
+      raise UserError(f"{self.name}: the data ended before step {self.steps}: it must repeat for ever")
+    return batch
+
+  def dispatch(self, step_fn: Callable, *args: Any) -> tuple[State, Metrics]:
+    begin = time.monotonic()
+    result = step_fn(*args)
+    if not self.compile_s:
+      self.compile_s = time.monotonic() - begin
+      self._marked = time.monotonic()
+    return result
+
+  def read(self, step: int, metrics: Metrics) -> None:
+    """Reads the metrics of the step before, and keeps these for later."""
+    self.catch_up()
+    self._unread = (step, metrics)
+
+  def catch_up(self) -> None:
+    """Reads what was kept. Raises TrainingUnhealthy when too many updates in a row were skipped."""
+    if self._unread is None:
+      return
+    (step, metrics), self._unread = self._unread, None
+    skipped, loss = jax.device_get((metrics["skipped"], metrics["loss"]))
+    if step % self.log_every == 0 or step in (1, self.steps):
+      self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
+    self.progress.update(step, float(loss))
+    if skipped >= self.max_skipped:
+      raise TrainingUnhealthy(
+        f"{self.name}: {int(skipped)} updates in a row up to step {step} were not finite; "
+        "the last checkpoint is kept: lower the learning rate or look at the data"
+      )
+
+  def report(self, step: int, shown: Mapping[str, float | np.ndarray] | None) -> None:
+    """Writes what a hook returned."""
+    shown = shown or {}
+    pictures = {k: v for k, v in shown.items() if isinstance(v, np.ndarray) and v.ndim == 3}
+    numbers = {k: float(v) for k, v in shown.items() if k not in pictures}
+    if numbers:
+      self.log.write(step, numbers)
+    if pictures:
+      self.log.show(step, pictures)
+
+  def close(self) -> None:
+    self.progress.close()
+    self.log.close()
+
+  def _timing(self, step: int) -> dict[str, float]:
+    now = time.monotonic()
+    past, done = max(now - self._marked, 1e-9), step - self._marked_step
+    timing = {
+      "wall_s": round(now - self.begin, 3),
+      "compile_s": round(self.compile_s, 3),
+      "steps_per_s": round(done / past, 3),
+      "data_wait": round(self._waited / past, 4),
+    }
+    self._marked, self._marked_step, self._waited = now, step, 0.0
+    return timing
+
+
+def _place(batch: Batch, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:
+  placed = {}
+  for key, x in batch.items():
+    layout = sharding.batch_sharding(mesh, rules, x.ndim)
+    parts = math.prod(mesh.shape[axis] for axis in rules.batch)
+    if x.shape[0] * jax.process_count() % parts:
+      raise UserError(f"a batch of {x.shape[0]} does not divide over {parts} devices: change the batch or the mesh")
+    placed[key] = jax.make_array_from_process_local_data(layout, x)
+  return placed
+
+
+def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:
+  count = sum(x.size for x in jax.tree.leaves(state.params))
+  device = mesh.devices.flat[0]
+  where = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+  come = f"going on from step {first}" if first else "from scratch"
+  return f"{count:,} parameters on {mesh.size} {device.device_kind} ({where}), {come} to step {steps}"
+
+
+def _close(data: Iterator[Batch]) -> None:
+  """Ends the data's workers, where it has some."""
+  close = getattr(data, "close", None)
+  if close is not None:
+    close()

@@ -1,0 +1,66 @@
+"""What a run reports: lines of JSON, TensorBoard's curves, pictures as PNG.
+
+Everything that depends on the clock stands under "timing", so the rest of metrics.jsonl is the same for an interrupted
+run as for one that was not: what lies after the step it resumes from is cut off first.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+  """Writes WORKDIR/metrics.jsonl, tensorboard/ and pictures/, from the step after `resumed` on."""
+
+  def __init__(self, workdir: Path, resumed: int):
+    self._pictures = workdir / "pictures"
+    file = workdir / "metrics.jsonl"
+    _cut_after(file, resumed)
+    self._lines = file.open("a")
+    self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
+
+  def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
+    """A line of JSON, with null for what is not finite, and a point on each of TensorBoard's curves."""
+    row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in sorted(values.items())}
+    self._lines.write(json.dumps(row | ({"timing": dict(timing)} if timing else {})) + "\n")
+    self._lines.flush()
+    for name, value in [*values.items(), *((f"timing/{k}", v) for k, v in (timing or {}).items())]:
+      self._board.add_scalar(name, value, step)
+
+  def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """uint8[H, W, 3] pictures: a PNG each, and on TensorBoard."""
+    self._pictures.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+      Image.fromarray(picture).save(self._pictures / f"{name}-{step:07d}.png")
+      self._board.add_image(name, picture, step, dataformats="HWC")
+
+  def close(self) -> None:
+    """Flushes and closes."""
+    self._lines.close()
+    self._board.close()
+
+
+def read(file: Path) -> list[dict]:
+  """The rows of a metrics.jsonl; a line that a kill cut short is left out."""
+  if not file.is_file():
+    return []
+  rows = []
+  for line in file.read_text().splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+def _cut_after(file: Path, step: int) -> None:
+  if file.is_file():
+    kept = [row for row in read(file) if row["step"] <= step]
+    scratch = file.with_name(f".{file.name}")
+    scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    scratch.replace(file)

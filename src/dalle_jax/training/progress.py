@@ -1,0 +1,56 @@
+"""Where a run stands, on the terminal: a bar with rate, time left and loss; plain lines where there is no terminal."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_EVERY = 10.0
+
+
+class StepProgress:
+  """Shows steps of a run named `name`; nothing is printed more than ten times a second, or 10 s without a terminal."""
+
+  def __init__(self, name: str, steps: int, first: int, clock: Callable[[], float] = time.monotonic):
+    self._name, self._steps, self._first, self._clock = name, steps, first, clock
+    self._begin = self._shown = clock()
+    self._bar: Progress | None = None
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+      columns = (
+        "{task.description}",
+        "{task.completed}/{task.total}",
+        "{task.fields[rate]}",
+        "loss {task.fields[loss]}",
+      )
+      bar, *rest = (TextColumn(c) for c in columns)
+      self._bar = Progress(bar, BarColumn(), *rest, TimeElapsedColumn(), "left", TimeRemainingColumn(), console=console)
+      self._task = self._bar.add_task(name, total=steps, completed=first, rate="", loss="")
+      self._bar.start()
+
+  def say(self, text: str) -> None:
+    """A line of its own, above the bar."""
+    if self._bar is not None:
+      self._bar.console.print(f"{self._name}: {text}", highlight=False)
+    else:
+      print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+
+  def update(self, step: int, loss: float) -> None:
+    """Called when the loss of a step is known."""
+    now = self._clock()
+    if now - self._shown < (0.1 if self._bar is not None else PLAIN_EVERY) and step != self._steps:
+      return
+    self._shown = now
+    rate = (step - self._first) / max(now - self._begin, 1e-9)
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", loss=f"{loss:.4f}")
+    else:
+      left = int((self._steps - step) / rate)
+      self.say(f"step {step}/{self._steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left // 60}:{left % 60:02d} left")
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.stop()
