@@ -9,6 +9,7 @@ named in a warning, passed over for the newest good one, and removed by the next
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import shutil
@@ -76,8 +77,10 @@ class Checkpoints:
     items = _items(state)
     try:
       if self._saver is None:
+        _quiet_orbax()
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._clean()
+      self._check_room(items)
       if self._path(step).exists():
         _remove(self._path(step))
       self._verified.discard(step)
@@ -229,13 +232,27 @@ class Checkpoints:
       if torn or ".orbax-checkpoint-tmp" in path.name:
         _remove(path)
 
+  def _check_room(self, items: Mapping[str, Item]) -> None:
+    """Raises OSError before anything is written where the disk can't hold it: Orbax fails late, and at length."""
+    needed = sum(x.nbytes for item in items.values() for x in item.values())
+    free = shutil.disk_usage(self.directory).free
+    if free < needed:
+      raise OSError(errno.ENOSPC, f"no space left on device: {free:,} bytes free, {needed:,} wanted")
+
   def _cannot_save(self, step: int, error: Exception) -> StorageError:
+    good = []
+    if self._saver is not None:
+      # It would raise this save's errors again at the next one.
+      with contextlib.suppress(Exception):
+        self._saver.close()
+      self._saver = None
     with contextlib.suppress(OSError):
       for path in self.directory.glob(f"{step}*"):
         if path.name == str(step) or path.name.startswith(f"{step}.orbax-checkpoint-tmp"):
           _remove(path)
-    good = self.good_steps()
-    kept = f"checkpoint {good[-1]} is still good" if good else "there is no earlier one"
+    with contextlib.suppress(OSError):
+      good = self.good_steps()
+    kept = f"checkpoint {good[-1]} is still good" if good else "no earlier one can be read"
     return StorageError(f"cannot save checkpoint {step} in {self.directory} ({_reason(error)}); {kept}")
 
 
@@ -280,6 +297,17 @@ def _remove(path: Path) -> None:
   """Removes a step; its manifest goes first, so that what a kill leaves is not taken for a good one."""
   (path / manifest.NAME).unlink(missing_ok=True)
   shutil.rmtree(path)
+
+
+def _quiet_orbax() -> None:
+  """Drops what Orbax logs: each error it logs, with a traceback for every array, is raised to us as well."""
+  logger = logging.getLogger("absl")
+  if _not_from_orbax not in logger.filters:
+    logger.addFilter(_not_from_orbax)
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+  return "orbax" not in Path(record.pathname).parts
 
 
 def _reason(error: Exception) -> str:
