@@ -53,13 +53,15 @@ def train(
   workdir: Path,
   files: Mapping[str, bytes],
   hooks: Sequence[Hook] = (),
+  start: Callable[[Any], Any] | None = None,
   save_every: int,
   keep: int,
   log_every: int,
 ) -> State:
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
-  batches: the batches from a step on, a function of the step alone; files: stored with every checkpoint.
+  batches: the batches from a step on, a function of the step alone; files: stored with every checkpoint; start: given
+  the parameters' shapes and layout, the parameters to begin with in place of random ones.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
@@ -67,12 +69,14 @@ def train(
   with lock.held(workdir), signals.sigterm() as asked_to_stop:
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
-    (workdir / "parameters.txt").write_text(sharding.table(sharding.describe(like.params)))
     found = checkpoints.restore(like)
     state, first = found or (init_state(objective, optimizer, seed=seed, mesh=mesh, rules=rules), 0)
     if first >= steps:
       return state
+    if found is None and start is not None:
+      state = _begin_with(start(like.params), state)
     run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir)
+    run.log.text("parameters.txt", sharding.table(sharding.describe(like.params)))
     run.progress.say(_banner(state, mesh, first, steps))
     step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules)
     frozen = jax.device_put(frozen, sharding.replicated(mesh))
@@ -176,6 +180,11 @@ class _Run:
     }
     self._marked, self._marked_step, self._waited = now, step, 0.0
     return timing
+
+
+def _begin_with(params: Any, state: State) -> State:
+  ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
+  return state._replace(params=params, ema=ema)
 
 
 def _place(batch: Batch, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:

@@ -4,40 +4,55 @@ Everything that depends on the clock stands under "timing", so the rest of metri
 run as for one that was not: what lies after the step it resumes from is cut off first.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
+from dalle_jax.errors import StorageError
+
 
 class MetricsLog:
-  """Writes WORKDIR/metrics.jsonl, tensorboard/ and pictures/, from the step after `resumed` on."""
+  """Writes WORKDIR/metrics.jsonl, tensorboard/ and pictures/, from the step after `resumed` on.
+
+  Every method raises StorageError when it can't be written.
+  """
 
   def __init__(self, workdir: Path, resumed: int):
+    self._workdir = workdir
     self._pictures = workdir / "pictures"
-    file = workdir / "metrics.jsonl"
-    _cut_after(file, resumed)
-    self._lines = file.open("a")
-    self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
+    self._file = workdir / "metrics.jsonl"
+    with _writing(self._file):
+      _cut_after(self._file, resumed)
+      self._lines = self._file.open("ab", buffering=0)
+      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
 
   def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
     """A line of JSON, with null for what is not finite, and a point on each of TensorBoard's curves."""
     row = {"step": step} | {k: v if math.isfinite(v) else None for k, v in sorted(values.items())}
-    self._lines.write(json.dumps(row | ({"timing": dict(timing)} if timing else {})) + "\n")
-    self._lines.flush()
+    line = json.dumps(row | ({"timing": dict(timing)} if timing else {})) + "\n"
+    with _writing(self._file):
+      self._lines.write(line.encode())
     for name, value in [*values.items(), *((f"timing/{k}", v) for k, v in (timing or {}).items())]:
       self._board.add_scalar(name, value, step)
 
   def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
     """uint8[H, W, 3] pictures: a PNG each, and on TensorBoard."""
-    self._pictures.mkdir(exist_ok=True)
     for name, picture in pictures.items():
-      Image.fromarray(picture).save(self._pictures / f"{name}-{step:07d}.png")
+      with _writing(self._pictures):
+        self._pictures.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(self._pictures / f"{name}-{step:07d}.png")
       self._board.add_image(name, picture, step, dataformats="HWC")
+
+  def text(self, name: str, text: str) -> None:
+    """A text file in the workdir."""
+    with _writing(self._workdir / name):
+      (self._workdir / name).write_text(text)
 
   def close(self) -> None:
     """Flushes and closes."""
@@ -56,6 +71,14 @@ def read(file: Path) -> list[dict]:
     except json.JSONDecodeError:
       break
   return rows
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise StorageError(f"cannot write {path} ({error.strerror}); checkpoints are as they were") from error
 
 
 def _cut_after(file: Path, step: int) -> None:

@@ -1,0 +1,209 @@
+"""An experiment: which data, which stages, in which order. What `experiments/*.py` return and `dalle train` runs.
+
+Everything here is a frozen dataclass, so an experiment prints, diffs, hashes and takes overrides from the command line.
+"""
+
+import dataclasses
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dalle_jax.data.captions import TokenizerConfig
+from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
+from dalle_jax.errors import UserError
+from dalle_jax.models import dvae as dvae_lib
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training.optimizers import AdamW
+
+Objective = DvaeElbo | TransformerNll | ClipContrastive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pictures:
+  """A stage reads pictures: pixels cropped anew each time they come up, with one of their captions or without.
+
+  crops: None draws a fresh crop each time; N draws one of the N seeded crops that `Codes(crops=N)` encodes.
+  """
+
+  crop: Stage1Crop | Stage2Crop | CentreCrop
+  captions: bool = False
+  crops: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Codes:
+  """A stage reads the dVAE's codes of `crops` numbered stage-2 crops of each picture, with one of its captions.
+
+  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins.
+  """
+
+  crops: int = 1
+  dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """One training run.
+
+  steps: updates; batch: examples an update, over all processes; save_every, log_every, show_every: steps between
+  checkpoints, lines of metrics, and pictures. `from WORKDIR` takes that run's stage of the same name: as the start of
+  this one, or, with `frozen`, in place of it.
+  """
+
+  steps: int
+  batch: int
+  objective: Objective
+  optimizer: AdamW
+  examples: Pictures | Codes
+  save_every: int = 1000
+  keep: int = 3
+  log_every: int = 50
+  show_every: int = 1000
+  from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
+  frozen: bool = False
+
+  def __post_init__(self) -> None:
+    if self.steps < 1 or self.batch < 1:
+      raise UserError(f"steps is {self.steps} and batch is {self.batch}: each must be at least 1")
+    for name in ("save_every", "keep", "log_every", "show_every"):
+      if getattr(self, name) < 1:
+        raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+    if self.frozen and self.from_ is None:
+      raise UserError("frozen is set but `from` is not: name the workdir whose stage is to be taken as it is")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """Stages in the order they run, over one prepared data set.
+
+  data: the directory `dalle data prepare` wrote; workers: data-loading processes (0: threads of this one).
+  """
+
+  name: str
+  data: str
+  tokenizer: TokenizerConfig
+  stages: dict[str, Stage]
+  seed: int = 0
+  mesh: MeshShape = MeshShape()
+  rules: Rules = Rules()
+  workers: int = 0
+
+  def __post_init__(self) -> None:
+    check(self)
+
+  def stage(self, name: str) -> Stage:
+    """The stage of that name. Raises UserError naming those there are."""
+    if name not in self.stages:
+      raise UserError(f"{self.name} has no stage {name!r}; it has {', '.join(self.stages)}")
+    return self.stages[name]
+
+
+def dvae_stage(experiment: Experiment) -> str | None:
+  """The name of the stage that trains the dVAE, or None."""
+  return next((name for name, stage in experiment.stages.items() if isinstance(stage.objective, DvaeElbo)), None)
+
+
+def check(experiment: Experiment) -> None:
+  """Raises UserError where two stages, or a stage and the tokenizer, do not fit together."""
+  words, name_of_dvae = experiment.tokenizer, dvae_stage(experiment)
+  dvae = experiment.stages[name_of_dvae].objective.model if name_of_dvae else None
+  for name, stage in experiment.stages.items():
+    model = stage.objective.model
+    if not isinstance(stage.objective, DvaeElbo) and (model.text_vocab, model.text) != (words.vocab, words.length):
+      raise UserError(
+        f"stage {name} reads {model.text} text tokens of {model.text_vocab}, "
+        f"the tokenizer makes {words.length} of {words.vocab}: make them equal"
+      )
+    image_tokens = (model.image_vocab, model.grid) if isinstance(stage.objective, TransformerNll) else None
+    if image_tokens and dvae and image_tokens != (dvae.vocab, dvae.grid):
+      raise UserError(
+        f"stage {name} models {model.grid}x{model.grid} image tokens of {model.image_vocab}, "
+        f"the dVAE makes {dvae.grid}x{dvae.grid} of {dvae.vocab}: make them equal"
+      )
+    _check_examples(name, stage, dvae)
+
+
+def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> None:
+  own = None if isinstance(stage.objective, DvaeElbo) else stage.objective.dvae
+  if (own is not None or isinstance(stage.examples, Codes)) and dvae is None:
+    raise UserError(f"stage {name} needs a dVAE's codes, the experiment has no dVAE stage: add one, or one with `from`")
+  if own is not None and own != dvae:
+    raise UserError(f"stage {name} names another dVAE than the one that is trained: make its objective.dvae equal")
+  if isinstance(stage.examples, Codes):
+    if isinstance(stage.objective, DvaeElbo):
+      raise UserError(f"stage {name} trains a dVAE: it reads Pictures, not Codes")
+    if isinstance(stage.objective, ClipContrastive) == (own is None):
+      raise UserError(f"stage {name} reads Codes: a transformer's objective.dvae must be None, CLIP's the dVAE")
+    return
+  wanted = (own or stage.objective.model).image if own or hasattr(stage.objective.model, "image") else None
+  if wanted is None or (isinstance(stage.objective, ClipContrastive) and own):
+    raise UserError(f"stage {name} reads Pictures: a transformer's objective.dvae must be the dVAE, CLIP's None")
+  if stage.examples.crop.size != wanted:
+    raise UserError(
+      f"stage {name} crops to {stage.examples.crop.size} pixels, its model wants {wanted}: make them equal"
+    )
+  if not isinstance(stage.objective, DvaeElbo) and not stage.examples.captions:
+    raise UserError(f"stage {name} needs captions: set its examples.captions")
+
+
+def load(path: str | Path) -> Experiment:
+  """The experiment that the file's `experiment()` returns.
+
+  Raises UserError in one line, with the file's own line number, when the file is missing or has an error in it.
+  """
+  path = Path(path)
+  if not path.is_file():
+    raise UserError(f"no experiment file {path}; the ones that come with the project are in experiments/")
+  name = re.sub(r"\W", "_", path.stem)
+  spec = importlib.util.spec_from_file_location(f"dalle_experiment_{name}", path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{path} is not a Python file: an experiment is a .py file with a function experiment()")
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[spec.name] = module
+  sys.path.insert(0, str(path.resolve().parent))
+  try:
+    spec.loader.exec_module(module)
+    make = vars(module).get("experiment")
+    if make is None:
+      raise UserError(f"{path} defines no experiment(): it must return a dalle_jax.experiment.Experiment")
+    result = make()
+  except UserError as error:
+    raise UserError(f"{path}: {error}") from error
+  except Exception as error:
+    raise UserError(f"{_where(error, path)}: {type(error).__name__}: {error}") from error
+  finally:
+    sys.path.remove(str(path.resolve().parent))
+  if not isinstance(result, Experiment):
+    raise UserError(f"{path}: experiment() returned a {type(result).__name__}, an Experiment is wanted")
+  return result
+
+
+def _where(error: Exception, path: Path) -> str:
+  if isinstance(error, SyntaxError):
+    return f"{error.filename}:{error.lineno}"
+  trace, line = error.__traceback__, None
+  while trace:
+    if Path(trace.tb_frame.f_code.co_filename) == path:
+      line = trace.tb_lineno
+    trace = trace.tb_next
+  return f"{path}:{line}" if line else str(path)
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+  """The dotted fields in which two experiments' JSON differ, as `path: old -> new`."""
+  found = []
+  for key in [*old, *(k for k in new if k not in old)]:
+    a, b = old.get(key), new.get(key)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      found += [f"{key}.{line}" for line in differences(a, b)]
+    elif a != b:
+      found.append(f"{key}: {a} -> {b}")
+  return found

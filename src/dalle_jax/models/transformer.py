@@ -1,0 +1,274 @@
+"""The sparse transformer over text and image tokens (paper 2.2, B.1; Child et al. 2019).
+
+The stream, T text and N = grid^2 image positions:
+
+    input   start-of-text  t1 ... t(T-1)  |  start-of-image  z0 ... z(N-2)
+    target  t1             t2 ... tT      |  z0              z1 ... z(N-1)
+
+Every block is x + attention(norm(x)), then x + mlp(norm(x)). Which image tokens a layer looks at depends on its index
+(`Config.kinds`). Drawing calls the same blocks on the prompt (`prefill`), then on one position after the other
+(`decode_step`).
+
+B batch, L = T + N stream, T text, N image, D width, H heads, K head dim, V classes, P image tokens given as a prompt.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from dalle_jax.errors import UserError
+from dalle_jax.models import layers
+from dalle_jax.ops.sparse_attention import Pattern, attend, decode
+from dalle_jax.sharding import constrain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """The 12-billion-parameter model's sizes.
+
+  text: text positions, the last always a pad; an absent token at position i is id text_vocab + i, a class of its own.
+  mix, last: kinds of attention of layers 0, 1, 2, ... in turn, and of the last layer (None: as its turn comes).
+  attention: implementation of `sparse_attention.attend`; remat: "none", or "full" to keep only the blocks' inputs.
+  scan: compile one period of `mix` and loop over it; the last period is always unrolled.
+  """
+
+  text_vocab: int = 16384
+  text: int = 256
+  image_vocab: int = 8192
+  grid: int = 32
+  layers: int = 64
+  heads: int = 62
+  head_dim: int = 64
+  mix: tuple[str, ...] = ("row", "column", "row", "row")
+  last: str | None = "conv"
+  kernel: int = 11
+  attention: str = "auto"
+  remat: str = "none"
+  scan: bool = True
+  dtype: str = "float32"
+
+  def __post_init__(self) -> None:
+    for name in ("text_vocab", "text", "image_vocab", "grid", "layers", "heads", "head_dim"):
+      if getattr(self, name) < 1:
+        raise UserError(f"the transformer's {name} is {getattr(self, name)}: it must be at least 1")
+    if not self.mix:
+      raise UserError('the transformer\'s mix is empty: name at least one kind of attention, such as ("full",)')
+    if self.remat not in ("none", "full"):
+      raise UserError(f'the transformer\'s remat is {self.remat!r}: "none" or "full" is wanted')
+    if self.dtype not in ("float32", "bfloat16"):
+      raise UserError(f'the transformer\'s dtype is {self.dtype!r}: "float32" or "bfloat16" is wanted')
+    for kind in set(self.kinds()):
+      self.pattern(kind)
+
+  @property
+  def dim(self) -> int:
+    """Width of the residual stream."""
+    return self.heads * self.head_dim
+
+  @property
+  def text_classes(self) -> int:
+    """Text tokens and one pad a position."""
+    return self.text_vocab + self.text
+
+  @property
+  def scanned(self) -> int:
+    """Periods of `mix` that are looped over."""
+    return (self.layers - 1) // len(self.mix) if self.scan else 0
+
+  def kinds(self) -> tuple[str, ...]:
+    """The kind of attention of every layer (paper B.1)."""
+    kinds = [self.mix[i % len(self.mix)] for i in range(self.layers)]
+    return (*kinds[:-1], self.last or kinds[-1])
+
+  def pattern(self, kind: str) -> Pattern:
+    """Who looks at whom in a layer of that kind."""
+    return Pattern(text=self.text, grid=self.grid, kind=kind, kernel=self.kernel)
+
+
+class Logits(NamedTuple):
+  """Float32 scores of the next token: text ones at text positions, image ones at image positions."""
+
+  text_BTV: Float[Array, "B T V"]
+  image_BNV: Float[Array, "B N W"]
+
+
+class Caches(NamedTuple):
+  """Keys and values: for each layer of a period, those of all scanned periods stacked; then the other layers'."""
+
+  periods: tuple[PyTree, ...]
+  tail: tuple[PyTree, ...]
+
+
+class Block(nn.Module):
+  """Attention and MLP, each a branch of the residual stream that starts with a norm."""
+
+  cfg: Config
+  kind: str
+
+  def setup(self) -> None:
+    c = self.cfg
+    d, std = c.dim, 0.125 / math.sqrt(c.dim)
+    shrink = layers.residual_std(c.layers)
+    self.norm_1 = layers.Norm(c.dtype)
+    self.qkv = layers.qkv(d, c.heads, c.head_dim, std, c.dtype)
+    self.out = layers.merge(d, c.heads, c.head_dim, std * shrink, c.dtype)
+    self.norm_2 = layers.Norm(c.dtype)
+    self.mlp = layers.Mlp(d, std, std / 2 * shrink, c.dtype)
+
+  def __call__(
+    self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
+  ) -> tuple[Float[Array, "B L D"], PyTree | None]:
+    """The whole stream without a cache; with one and no j the start of the stream; with j image position j alone."""
+    q, k, v = layers.split_qkv(self.qkv(self.norm_1(x_BLD)))
+    o_BLHK, cache = self._attend(q, k, v, cache, j)
+    x_BLD = constrain(x_BLD + self.out(o_BLHK), "batch", "seq", None)
+    return constrain(x_BLD + self.mlp(self.norm_2(x_BLD)), "batch", "seq", None), cache
+
+  def _attend(
+    self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Int[Array, ""] | None
+  ) -> tuple[Array, PyTree | None]:
+    pattern = self.cfg.pattern(self.kind)
+    if cache is None:
+      return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
+    if j is None:
+      return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
+    o_BHK, cache = decode.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
+    return o_BHK[:, None], cache
+
+
+class Period(nn.Module):
+  """The blocks of one period of `mix`: what `nn.scan` loops over."""
+
+  cfg: Config
+
+  @nn.compact
+  def __call__(
+    self, x_BLD: Float[Array, "B L D"], caches: tuple[PyTree, ...] | None, j: Int[Array, ""] | None
+  ) -> tuple[Float[Array, "B L D"], tuple[PyTree, ...]]:
+    block = _block_class(self.cfg)
+    done = []
+    for i, kind in enumerate(self.cfg.mix):
+      x_BLD, cache = block(self.cfg, kind, name=f"block_{i}")(x_BLD, caches[i] if caches else None, j)
+      done.append(cache)
+    return x_BLD, tuple(done)
+
+
+class Transformer(nn.Module):
+  """Embeddings, blocks and heads."""
+
+  cfg: Config
+
+  def setup(self) -> None:
+    c = self.cfg
+    d, token, position = c.dim, 0.125 / math.sqrt(c.dim), 0.125 / math.sqrt(c.dim)
+    table = lambda rows, std, axis: layers.Embedding(rows, d, std, (axis, "embed"), c.dtype)  # noqa: E731
+    self.text_token = table(c.text_classes, token, "vocab")
+    self.image_token = table(c.image_vocab, token, "vocab")
+    self.start = table(2, token, None)
+    self.text_position = table(c.text, position, "position")
+    self.row = table(c.grid, position / math.sqrt(2), "position")
+    self.column = table(c.grid, position / math.sqrt(2), "position")
+    if c.scanned:
+      scan = nn.scan(
+        Period,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast),
+        length=c.scanned,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+      )
+      self.periods = scan(c)
+    first = c.scanned * len(c.mix)
+    block = _block_class(c)
+    self.tail = [block(c, kind, name=f"block_{first + i}") for i, kind in enumerate(c.kinds()[first:])]
+    self.norm = layers.Norm("float32")  # from here on float32 whatever the compute dtype is (paper 3.7)
+    self.text_head = layers.Linear((d, c.text_classes), ("embed", "vocab"), 1, 0.0, "float32", bias=False)
+    self.image_head = layers.Linear((d, c.image_vocab), ("embed", "vocab"), 1, 0.0, "float32", bias=False)
+
+  def __call__(self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]) -> Logits:
+    """Scores of every token of the stream given those before it."""
+    x_BLD = jnp.concatenate([self._embed_text(text_BT), self._embed_image(codes_BN)], axis=1)
+    x_BLD, _ = self._blocks(x_BLD, None, None)
+    t = self.cfg.text
+    return Logits(self._head(self.text_head, x_BLD[:, :t]), self._head(self.image_head, x_BLD[:, t:]))
+
+  def prefill(self, text_BT: Int[Array, "B T"], caches: Caches, prompt_BP: Int[Array, "B P"] | None = None) -> Caches:
+    """Fills the caches with the text and, of an image prompt z0..z(P-1), with all that stands before position P.
+
+    Drawing then goes on with `decode_step(z(P-1), caches, P)`.
+    """
+    x_BLD = self._embed_text(text_BT)
+    if prompt_BP is not None and prompt_BP.shape[1]:
+      x_BLD = jnp.concatenate([x_BLD, self._embed_image(prompt_BP)], axis=1)
+    return self._blocks(x_BLD, caches, None)[1]
+
+  def decode_step(
+    self, code_B: Int[Array, " B"], caches: Caches, j: Int[Array, ""]
+  ) -> tuple[Float[Array, "B V"], Caches]:
+    """Scores of z_j given z_(j-1), which is not read where j is 0."""
+    before_BD = jnp.where(j == 0, self.start.table()[1][None], self.image_token(code_B))
+    grid = self.cfg.grid
+    x_BD = before_BD + (self.row.table()[j // grid] + self.column.table()[j % grid])[None]
+    x_BLD, caches = self._blocks(x_BD[:, None], caches, j)
+    return self._head(self.image_head, x_BLD)[:, 0], caches
+
+  def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    return self._shift(0, self.text_token(text_BT[:, :-1])) + self.text_position.table()[None]
+
+  def _embed_image(self, codes_BP: Int[Array, "B P"]) -> Float[Array, "B P D"]:
+    c = self.cfg
+    position_NND = self.row.table()[:, None] + self.column.table()[None]
+    position_PD = position_NND.reshape(c.grid**2, c.dim)[: codes_BP.shape[1]]
+    return self._shift(1, self.image_token(codes_BP[:, :-1])) + position_PD[None]
+
+  def _shift(self, start: int, x_BSD: Float[Array, "B S D"]) -> Float[Array, "B L D"]:
+    """Puts the start-of-text (0) or start-of-image (1) vector before the others."""
+    start_BSD = jnp.broadcast_to(self.start.table()[start], (x_BSD.shape[0], 1, x_BSD.shape[2]))
+    return jnp.concatenate([start_BSD, x_BSD], axis=1)
+
+  def _blocks(
+    self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Int[Array, ""] | None
+  ) -> tuple[Float[Array, "B L D"], Caches]:
+    x_BLD = constrain(x_BLD, "batch", "seq", None)
+    periods: Any = ()
+    if self.cfg.scanned:
+      x_BLD, periods = self.periods(x_BLD, caches.periods if caches else None, j)
+    tail = []
+    for i, block in enumerate(self.tail):
+      x_BLD, cache = block(x_BLD, caches.tail[i] if caches else None, j)
+      tail.append(cache)
+    return x_BLD, Caches(periods, tuple(tail))
+
+  def _head(self, head: layers.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    return constrain(head(self.norm(x_BLD)), "batch", "seq", "vocab")
+
+
+def init_caches(cfg: Config, batch: int) -> Caches:
+  """Empty caches for `batch` pictures."""
+
+  def cache(kind: str) -> PyTree:
+    return decode.init_cache(cfg.pattern(kind), batch, cfg.heads, cfg.head_dim, jnp.dtype(cfg.dtype))
+
+  stacked = lambda x: jnp.broadcast_to(x, (cfg.scanned, *x.shape))  # noqa: E731
+  periods = tuple(jax.tree.map(stacked, cache(kind)) for kind in cfg.mix) if cfg.scanned else ()
+  return Caches(periods, tuple(cache(kind) for kind in cfg.kinds()[cfg.scanned * len(cfg.mix) :]))
+
+
+def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
+  """The same model with every block by itself: what draws fastest, because no loop copies the caches."""
+  params = dict(params)
+  periods = params.pop("periods", {})
+  for name, block in periods.items():
+    for p in range(cfg.scanned):
+      index = p * len(cfg.mix) + int(name.removeprefix("block_"))
+      params[f"block_{index}"] = jax.tree.map(lambda x, p=p: x[p], block)
+  return params, dataclasses.replace(cfg, scan=False)
+
+
+def _block_class(cfg: Config) -> type[Block]:
+  return nn.remat(Block, prevent_cse=not cfg.scan) if cfg.remat == "full" else Block

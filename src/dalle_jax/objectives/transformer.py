@@ -1,0 +1,68 @@
+"""The second stage's objective: cross-entropy of text and image tokens, each averaged over its own kind (paper 2.2).
+
+B batch, T text positions, N image positions, V classes.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+
+from dalle_jax.errors import UserError
+from dalle_jax.models import dvae as dvae_lib
+from dalle_jax.models import transformer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerNll:
+  """Minimises text_weight * text loss + image_weight * image loss, in nats a token.
+
+  dvae: None for batches of {"text": int32 BT, "codes": int BN}; or the frozen dVAE's sizes, for batches of
+  {"text", "image": uint8 BHWC} encoded in the step by the parameters frozen["dvae"].
+  pad_targets: whether absent text tokens are targets.
+  """
+
+  model: transformer.Config
+  dvae: dvae_lib.Config | None = None
+  text_weight: float = 1 / 8
+  image_weight: float = 7 / 8
+  pad_targets: bool = True
+
+  def __post_init__(self) -> None:
+    if self.text_weight < 0 or self.image_weight < 0:
+      raise UserError(f"the loss weights are {self.text_weight} and {self.image_weight}: neither may be negative")
+
+  def init(self, key: PRNGKeyArray) -> PyTree:
+    """Boxed parameters."""
+    c = self.model
+    text, codes = jnp.zeros((1, c.text), jnp.int32), jnp.zeros((1, c.grid**2), jnp.int32)
+    return transformer.Transformer(c).init(key, text, codes)["params"]
+
+  def loss(
+    self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
+  ) -> tuple[Scalar, dict[str, Scalar]]:
+    """The weighted loss and its parts; the text's is reported with and without pads whatever `pad_targets` says."""
+    text_BT, codes_BN = batch["text"], self._codes(frozen, batch)
+    logits = transformer.Transformer(self.model).apply({"params": params}, text_BT, codes_BN)
+    nll_BT = nll(logits.text_BTV, text_BT)
+    present_BT = text_BT < self.model.text_vocab
+    without_pads = jnp.sum(nll_BT * present_BT) / jnp.maximum(jnp.sum(present_BT), 1)
+    with_pads = jnp.mean(nll_BT)
+    loss_image = jnp.mean(nll(logits.image_BNV, codes_BN))
+    loss_text = with_pads if self.pad_targets else without_pads
+    loss = self.text_weight * loss_text + self.image_weight * loss_image
+    text_metrics = {"loss_text": with_pads, "loss_text_no_pads": without_pads}
+    return loss, {"loss": loss, "loss_image": loss_image} | text_metrics
+
+  def _codes(self, frozen: PyTree, batch: dict[str, Array]) -> Int[Array, "B N"]:
+    if self.dvae is None:
+      return batch["codes"].astype(jnp.int32)
+    codes_Bhw = dvae_lib.encode_images(frozen["dvae"], self.dvae, batch["image"])
+    return codes_Bhw.reshape(codes_Bhw.shape[0], -1)
+
+
+def nll(logits_BLV: Float[Array, "B L V"], targets_BL: Int[Array, "B L"]) -> Float[Array, "B L"]:
+  """-ln softmax(logits)[target]. The target is picked by comparing: a gather's gradient is a slow scatter."""
+  chosen_BLV = jnp.arange(logits_BLV.shape[-1])[None, None] == targets_BL[..., None]
+  return jax.nn.logsumexp(logits_BLV, axis=-1) - jnp.sum(jnp.where(chosen_BLV, logits_BLV, 0), axis=-1)

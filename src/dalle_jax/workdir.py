@@ -1,0 +1,138 @@
+"""A run's directory: the experiment and the tokenizer it belongs to, its stages' weights, what ran and how long.
+
+WORKDIR/experiment.json   tokenizer.model   times.jsonl   codes/
+WORKDIR/STAGE/checkpoints/STEP/   metrics.jsonl   tensorboard/   pictures/
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dalle_jax import config, sharding
+from dalle_jax.data.captions import Tokenizer
+from dalle_jax.errors import UserError
+from dalle_jax.experiment import Experiment, Stage, differences
+from dalle_jax.training.checkpoint import Checkpoints
+
+# Fields that change where or how fast a run goes, not what it computes: a workdir may be continued with others.
+FREE = ("data", "mesh.", "rules.", "workers")
+FREE_OF_A_STAGE = (".save_every", ".keep", ".log_every", ".show_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Reads and writes the files of one run."""
+
+  path: Path
+
+  @classmethod
+  def open(cls, path: str | Path) -> "Workdir":
+    """The workdir of a run that was begun. Raises UserError when there is none."""
+    workdir = cls(Path(path))
+    if not workdir._experiment_file.is_file():
+      raise UserError(
+        f"{path} is not a workdir: it holds no experiment.json; `dalle train EXPERIMENT --workdir {path}`"
+      )
+    return workdir
+
+  @classmethod
+  def claim(cls, path: str | Path, experiment: Experiment) -> "Workdir":
+    """The workdir for this experiment, new or begun. Raises UserError when it belongs to another one."""
+    workdir = cls(Path(path))
+    new = config.to_dict(experiment)
+    if workdir._experiment_file.is_file():
+      changed = [line for line in differences(json.loads(workdir._experiment_file.read_text()), new) if not _free(line)]
+      if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(f"{path} holds another experiment ({changed[0]}{more}): take another --workdir")
+    try:
+      workdir.path.mkdir(parents=True, exist_ok=True)
+      write_atomically(workdir._experiment_file, json.dumps(new, indent=2).encode() + b"\n")
+    except OSError as error:
+      raise UserError(f"cannot write to the workdir {path}: {error.strerror}") from error
+    return workdir
+
+  @property
+  def _experiment_file(self) -> Path:
+    return self.path / "experiment.json"
+
+  @property
+  def tokenizer_file(self) -> Path:
+    return self.path / "tokenizer.model"
+
+  @property
+  def codes(self) -> Path:
+    return self.path / "codes"
+
+  def experiment(self) -> Experiment:
+    """The resolved experiment of this run."""
+    return config.from_dict(Experiment, json.loads(self._experiment_file.read_text()))
+
+  def tokenizer(self) -> Tokenizer:
+    """The tokenizer this run trained. Raises UserError when it has none yet."""
+    if not self.tokenizer_file.is_file():
+      raise UserError(f"{self.path} has no tokenizer.model yet: its training has not begun")
+    return Tokenizer(self.tokenizer_file.read_bytes(), self.experiment().tokenizer)
+
+  def keep_tokenizer(self, model: bytes) -> None:
+    """Writes the tokenizer this run has trained. Raises UserError when it can't be written."""
+    try:
+      write_atomically(self.tokenizer_file, model)
+    except OSError as error:
+      raise UserError(f"cannot write to the workdir {self.path}: {error.strerror}") from error
+
+  def checkpoints(self, stage: str) -> Checkpoints:
+    """The checkpoints of a stage."""
+    return Checkpoints(self.path / stage / "checkpoints", keep=self.experiment().stage(stage).keep)
+
+  def weights(self, name: str) -> tuple[Any, str]:
+    """The newest good weights of a stage (their moving average where there is one), and their digest.
+
+    Raises UserError when the stage has saved none.
+    """
+    experiment = self.experiment()
+    stage = experiment.stage(name)
+    if stage.frozen:
+      return Workdir.open(stage.from_).weights(name)
+    checkpoints = self.checkpoints(name)
+    if not checkpoints.good_steps():
+      raise UserError(f"{self.path} has no weights of stage {name} yet: run `dalle train` on it first")
+    step = checkpoints.good_steps()[-1]
+    return checkpoints.restore_params(_abstract_params(stage), step=step), checkpoints.digest(step)
+
+  @contextmanager
+  def timed(self, what: str) -> Iterator[None]:
+    """Appends {what, seconds} to times.jsonl when the block is done."""
+    begin = time.monotonic()
+    yield
+    with (self.path / "times.jsonl").open("a") as file:
+      file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - begin, 1)}) + "\n")
+
+  def times(self) -> list[tuple[str, float]]:
+    """What ran and how many seconds it took, in order."""
+    file = self.path / "times.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return [(row["what"], row["seconds"]) for row in rows]
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+  """Writes beside the file and renames, so that a reader sees the old bytes or the new ones."""
+  scratch = file.with_name(f".{file.name}.{os.getpid()}")
+  scratch.write_bytes(data)
+  scratch.replace(file)
+
+
+def _free(line: str) -> bool:
+  field = line.split(":", 1)[0]
+  return field.startswith(FREE) or field.endswith(FREE_OF_A_STAGE)
+
+
+def _abstract_params(stage: Stage) -> Any:
+  return sharding.unbox(jax.eval_shape(stage.objective.init, jax.random.key(0)))

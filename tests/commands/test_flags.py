@@ -1,0 +1,58 @@
+"""tyro's framed errors become one line that names the flag and the nearest known one."""
+
+import dataclasses
+
+import pytest
+
+from dalle_jax.commands import flags
+from dalle_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner:
+  steps: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer:
+  name: str
+  stages: dict[str, Inner]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Own:
+  workdir: str
+
+
+FLAGS = flags.with_experiment(Own, Outer(name="n", stages={"dvae": Inner()}))
+
+
+def parse(*argv):
+  return flags.parse(FLAGS, argv, prog="dalle train")
+
+
+def test_fields_of_the_experiment_are_flags_without_a_prefix():
+  got = parse("--workdir", "w", "--stages.dvae.steps", "7")
+  assert got.experiment == Outer(name="n", stages={"dvae": Inner(steps=7)})
+  assert got.workdir == "w"
+
+
+@pytest.mark.parametrize(
+  ("argv", "says"),
+  [
+    (
+      ["--workdir", "w", "--stages.dvae.stesp", "7"],
+      ["--stages.dvae.stesp", "Perhaps you meant", "--stages.dvae.steps"],
+    ),
+    (["--workdir", "w", "--stages.dvae.steps", "seven"], ["--stages.dvae.steps", "seven"]),
+    (["--stages.dvae.steps", "7"], ["--workdir", "Missing"]),
+  ],
+)
+def test_a_wrong_flag_is_one_line_that_names_it(argv, says):
+  with pytest.raises(UserError) as error:
+    parse(*argv)
+  message = str(error.value)
+  assert "\n" not in message
+  assert len(message) <= 200
+  for words in says:
+    assert words in message
