@@ -1,0 +1,94 @@
+"""Batches as a function of (seed, step): the same whatever process, worker or restart they are read by.
+
+    global row i = step * batch + b    of epoch i // n, in an order of its own; seen with a generator of (seed, i)
+    process p of P                     reads rows p * batch/P ... of each step's batch
+
+Resuming is a slice. Threads read ahead; with `workers` processes do, which die with their parent.
+"""
+
+import ctypes
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from dalle_jax.errors import UserError
+
+Example = dict[str, np.ndarray]
+View = Callable[[Any, np.random.Generator], Example]
+
+THREADS, AHEAD = 2, 16
+
+
+def batches(
+  source: Sequence[Any],
+  view: View,
+  *,
+  seed: int,
+  batch: int,
+  first: int = 0,
+  process: int = 0,
+  processes: int = 1,
+  workers: int = 0,
+) -> Iterator[Example]:
+  """This process's share of the batches of steps `first`, first + 1, ... for ever; `batch` counts all processes'.
+
+  view: one record of the source, and a generator of its own, to arrays. Raises UserError when the source is empty or
+  the batch does not divide over the processes.
+  """
+  if not len(source):
+    raise UserError("there is no example to train on: the split is empty")
+  if batch % processes:
+    raise UserError(f"a batch of {batch} does not divide over {processes} processes: change the batch")
+  share = batch // processes
+  rows = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+  rows = _Share(rows.random_map(_Viewed(view)), share=share, batch=batch, process=process)
+  steps = rows.batch(share)[first:]
+  ahead = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
+  stream = steps.to_iter_dataset(ahead)
+  if workers:
+    _allow_workers()
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_die_with_parent)
+  return iter(stream)
+
+
+class _Share(grain.MapDataset):
+  """Of the global rows, those of one process: row i of it is row (i // share) * batch + process * share + i % share."""
+
+  def __init__(self, parent: grain.MapDataset, *, share: int, batch: int, process: int):
+    super().__init__(parent)
+    self._share, self._batch, self._process = share, batch, process
+
+  def __len__(self) -> int:
+    return len(self._parent)
+
+  def __getitem__(self, index: int | slice) -> Any:
+    if isinstance(index, slice):
+      return self.slice(index)
+    step, place = divmod(index, self._share)
+    return self._parent[step * self._batch + self._process * self._share + place]
+
+
+class _Viewed(grain.transforms.RandomMap):
+  def __init__(self, view: View):
+    self._view = view
+
+  def random_map(self, element: Any, rng: np.random.Generator) -> Example:
+    return self._view(element, rng)
+
+
+def _allow_workers() -> None:
+  """Grain starts workers by way of absl, which wants its flags parsed; this program has none of absl's."""
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+def _die_with_parent(index: int, count: int) -> None:
+  """Asks Linux to kill this worker when its parent ends, however that ends: Grain's would stay for ever."""
+  del index, count
+  die_with_parent = 1  # PR_SET_PDEATHSIG
+  ctypes.CDLL("libc.so.6", use_errno=True).prctl(die_with_parent, signal.SIGKILL)

@@ -1,0 +1,53 @@
+"""What a stage sees of an example: pixels, or the dVAE's codes, with one of its captions or without.
+
+For the same generator both views choose the same caption and the same crop, so codes and pixels give the same loss.
+
+T text positions, N codes of a picture, S S pixels.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.images import Crop, numbered_crop
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureView:
+  """{"image": uint8[S, S, 3]} and, with a tokenizer, {"text": int32[T]}.
+
+  crops: None crops anew each time; N takes one of the N crops that `codes.encode` numbers for the same seed.
+  """
+
+  crop: Crop
+  tokenizer: Tokenizer | None = None
+  crops: int | None = None
+  seed: int = 0
+
+  def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    text = {} if self.tokenizer is None else {"text": one_caption(example["captions"], self.tokenizer, rng)}
+    if self.crops is None:
+      return {"image": self.crop(example["image"], rng)} | text
+    number = int(rng.integers(self.crops))
+    return {
+      "image": numbered_crop(self.crop, example["image"], seed=self.seed, key=example["key"], number=number)
+    } | text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodesView:
+  """{"codes": uint16[N], "text": int32[T]}: the codes of one of the example's crops."""
+
+  tokenizer: Tokenizer
+
+  def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    text_T = one_caption(example["captions"], self.tokenizer, rng)  # first, as above
+    number = int(rng.integers(len(example["codes"])))
+    return {"codes": example["codes"][number].reshape(-1), "text": text_T}
+
+
+def one_caption(captions: list[str], tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
+  """The ids of a caption drawn from the example's, with the tokenizer's dropout."""
+  return tokenizer.ids(captions[int(rng.integers(len(captions)))], rng)
