@@ -54,7 +54,7 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-  """One line of the table: which pictures, and the proportion right for captions of 1, 2, 3 and any number of objects."""
+  """One line of the table: which pictures, and the proportion right by the caption's number of objects."""
 
   split: str
   pictures: str
@@ -116,7 +116,7 @@ def aspects(judged: Judged, ns: Sequence[int] = (1, 32)) -> dict[str, dict[str, 
 
 
 def curve(judged: Judged, objects: int | None = None) -> dict[int, Proportion]:
-  """The proportion right of the best of n by CLIP, n = 1, 2, 4 ... N; of captions with that many objects (None: all)."""
+  """The proportion right of the best of n by CLIP, n = 1, 2, 4 ... N; of captions with that many objects, or all."""
   chosen_C = judged.objects_C == objects if objects else np.ones(len(judged.objects_C), bool)
   return {
     n: wilson(judged.best_of(n)[chosen_C].sum(), int(chosen_C.sum())) for n in rerank.powers_of_two(judged.samples)

@@ -172,7 +172,7 @@ def _batches(stage: Trained, held_out: Examples, vae: Trained | None) -> Iterato
     batch = {"image": held_out.images_NHWC[begin : begin + size], "text": held_out.text_NT[begin : begin + size]}
     if isinstance(stage.objective, DvaeElbo):
       del batch["text"]
-    elif isinstance(stage.objective, TransformerNll) and stage.objective.dvae is None:
+    elif isinstance(stage.objective, TransformerNll) == (stage.objective.dvae is None):
       codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, batch.pop("image")))
       batch["codes"] = codes_Nhw.reshape(size, -1)
     yield batch

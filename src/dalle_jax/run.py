@@ -1,0 +1,197 @@
+"""Runs an experiment: its tokenizer, then its stages in order, each from where the workdir stands.
+
+    tokenizer      trained on the training split's captions, once
+    dVAE           on pictures
+    codes          the frozen dVAE's, of every picture, before the first stage that reads them
+    transformer    on captions and codes (or pixels, encoded in the step)
+    CLIP           on captions and pictures, or codes
+
+Whatever ends the process, the same call goes on; a stage that is done is passed over.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dalle_jax import config, sharding
+from dalle_jax.data import captions, codes, pipeline, views
+from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.prepared import Prepared, open_prepared
+from dalle_jax.errors import UserError
+from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
+from dalle_jax.models import dvae
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.showing import hooks
+from dalle_jax.training import lock
+from dalle_jax.training.loop import train
+from dalle_jax.workdir import Workdir
+
+MOST_CAPTIONS = 1_000_000  # examples whose captions the tokenizer is trained on; their order is random already
+
+
+def run(experiment: Experiment, path: str | Path, *, only: str | None = None) -> Workdir:
+  """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
+
+  Raises UserError when the data or the workdir does not fit the experiment, and what `training.loop.train` raises.
+  """
+  names = list(experiment.stages) if only is None else [only]
+  for name in names:
+    experiment.stage(name)
+  prepared = open_prepared(experiment.data)
+  split = prepared.splits[0]
+  workdir = Workdir.claim(path, experiment)
+  with lock.held(workdir.path):
+    if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
+      with workdir.timed("tokenizer"):
+        workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+    for name in names:
+      if not experiment.stage(name).frozen:
+        _run_stage(name, workdir, prepared, split)
+  return workdir
+
+
+def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> None:
+  experiment = workdir.experiment()
+  stage, steps = experiment.stage(name), experiment.stage(name).steps
+  done = workdir.checkpoints(name).good_steps()
+  if done and done[-1] >= steps:
+    _say(f"{name}: done, {steps} steps")
+    return
+  frozen, hashes = _frozen(stage, workdir)
+  source, view = _examples(name, stage, workdir, prepared, split)
+
+  def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
+    return pipeline.batches(
+      source,
+      view,
+      seed=experiment.seed,
+      batch=stage.batch,
+      first=first,
+      process=jax.process_index(),
+      processes=jax.process_count(),
+      workers=experiment.workers,
+    )
+
+  with workdir.timed(name):
+    train(
+      name=name,
+      steps=steps,
+      objective=stage.objective,
+      optimizer=stage.optimizer,
+      seed=experiment.seed,
+      mesh=sharding.make_mesh(experiment.mesh),
+      rules=experiment.rules,
+      frozen=frozen,
+      batches=batches,
+      workdir=workdir.path / name,
+      files=_files(workdir, hashes),
+      hooks=hooks(name, workdir, prepared),
+      start=_start(name, stage),
+      save_every=stage.save_every,
+      keep=stage.keep,
+      log_every=stage.log_every,
+    )
+
+
+def encoder(workdir: Workdir) -> tuple[dvae.Config, str, codes.Encode]:
+  """The workdir's dVAE: its sizes, the digest of its weights, and what encodes pictures by it.
+
+  Raises UserError when the run has no dVAE, or no weights of it yet.
+  """
+  name = dvae_stage(workdir.experiment())
+  if name is None:
+    raise UserError(f"{workdir.path} has no dVAE stage: name the workdir of a run that has one")
+  model = workdir.experiment().stage(name).objective.model
+  params, digest = workdir.weights(name)
+  return model, digest, lambda images_BHWC: np.asarray(dvae.encode_images(params, model, images_BHWC))
+
+
+def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
+  """The weights the stage reads but does not train, and their digests."""
+  if isinstance(stage.objective, DvaeElbo) or stage.objective.dvae is None:
+    return {}, {}
+  params, digest = workdir.weights(dvae_stage(workdir.experiment()))
+  return {"dvae": params}, {"dvae": digest}
+
+
+def _examples(name: str, stage: Stage, workdir: Workdir, prepared: Prepared, split: str) -> tuple[Any, pipeline.View]:
+  """What the stage reads, and how it sees it."""
+  seed, words = workdir.experiment().seed, workdir.tokenizer() if _reads_text(stage) else None
+  if words is not None:
+    _warn_of_truncation(name, prepared, split, words)
+  if isinstance(stage.examples, Codes):
+    return _codes(stage.examples, workdir, prepared).source(split), views.CodesView(tokenizer=words)
+  own: Pictures = stage.examples
+  return prepared.source(split), views.PictureView(crop=own.crop, tokenizer=words, crops=own.crops, seed=seed)
+
+
+def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
+  """The codes in the directory named, checked; or the workdir's own, made if they are not there or of other weights."""
+  model, digest, encode = encoder(workdir)
+  stamp = codes.stamp(
+    prepared,
+    dvae=digest,
+    vocab=model.vocab,
+    grid=model.grid,
+    size=model.image,
+    crops=wanted.crops,
+    seed=workdir.experiment().seed,
+  )
+  if wanted.dir is not None:
+    found = codes.open_codes(wanted.dir)
+    codes.check(found, stamp)
+    return found
+  if (workdir.codes / codes.STAMP).is_file():
+    found = codes.open_codes(workdir.codes)
+    if found.stamp == stamp:
+      return found
+    _say("codes: those of the workdir are of other weights or data; encoding anew")
+    shutil.rmtree(workdir.codes)
+  _say(f"codes: encoding {sum(stamp.examples.values()) * stamp.crops:,} crops")
+  with workdir.timed("codes"):
+    return codes.encode(prepared, workdir.codes, stamp, encode)
+
+
+def _start(name: str, stage: Stage) -> Callable[[Any], Any] | None:
+  if stage.from_ is None:
+    return None
+  return lambda like: Workdir.open(stage.from_).checkpoints(name).restore_params(like)
+
+
+def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:
+  """What makes a checkpoint explain itself."""
+  files = {"experiment.json": json.dumps(config.to_dict(workdir.experiment()), indent=2).encode()}
+  if workdir.tokenizer_file.is_file():
+    files["tokenizer.model"] = workdir.tokenizer_file.read_bytes()
+    hashes = hashes | {"tokenizer": hashlib.sha256(files["tokenizer.model"]).hexdigest()}
+  return files | {"hashes.json": json.dumps(hashes).encode()}
+
+
+def _reads_text(stage: Stage) -> bool:
+  return isinstance(stage.examples, Codes) or stage.examples.captions
+
+
+def _train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
+  source = prepared.source(split)
+  texts = (text for _, each in zip(range(MOST_CAPTIONS), source.captions()) for text in each)
+  return captions.train(texts, experiment.tokenizer)
+
+
+def _warn_of_truncation(name: str, prepared: Prepared, split: str, words: Tokenizer) -> None:
+  """Says how many captions are cut off at their end, of the first ten thousand examples."""
+  most = words.cfg.length - 1
+  texts = [text for _, each in zip(range(10_000), prepared.source(split).captions()) for text in each]
+  cut = sum(len(words.encode(text)) > most for text in texts)
+  if cut:
+    _say(f"{name}: {cut:,} of {len(texts):,} captions have more than {most} tokens and are cut off at their end")
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)

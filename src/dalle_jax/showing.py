@@ -1,0 +1,97 @@
+"""What a stage shows while it trains: reconstructions, pictures drawn from held-out captions, and numbers beside them.
+
+N pictures, H W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dalle_jax.data.prepared import Prepared
+from dalle_jax.evaluation import examples, reconstruction
+from dalle_jax.experiment import Stage, dvae_stage
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.sampling import rerank
+from dalle_jax.sampling.drawer import Drawer
+from dalle_jax.sampling.gallery import contact_sheet
+from dalle_jax.training.loop import Hook
+from dalle_jax.workdir import Workdir
+
+PICTURES, MEASURED = 16, 256
+
+
+def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
+  """The hooks of one stage: they look at examples that training does not, where the data has such."""
+  stage = workdir.experiment().stage(name)
+  kind = type(stage.objective)
+  fn = {DvaeElbo: _reconstructions, ClipContrastive: _retrieval}.get(kind, _drawings)
+  return (Hook(every=stage.show_every, fn=fn(stage, workdir, prepared)),)
+
+
+def _reconstructions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
+  cfg = stage.objective.model
+  images_NHWC = _held_out(prepared, _NoWords(), MEASURED, cfg.image).images_NHWC
+
+  def show(step: int, params: Any) -> Mapping[str, Any]:
+    measured = reconstruction.measure(params, cfg, _parts(images_NHWC))
+    first_NHWC = images_NHWC[:PICTURES]
+    decoded_NHWC = reconstruction.reconstruct(params, cfg, first_NHWC)[0]
+    pairs = [each for pair in zip(first_NHWC, decoded_NHWC) for each in pair]
+    labels = ["picture", "decoded"] * len(first_NHWC)
+    numbers = {"valid_psnr": measured.psnr, "valid_perplexity": measured.perplexity, "valid_codes_used": measured.used}
+    return numbers | {"reconstructions": np.asarray(contact_sheet(pairs, labels))}
+
+  return show
+
+
+def _drawings(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
+  name = dvae_stage(workdir.experiment())
+  vae = workdir.experiment().stage(name).objective.model
+  vae_params, _ = workdir.weights(name)
+  asked = _held_out(prepared, workdir.tokenizer(), PICTURES, vae.image)
+
+  def show(step: int, params: Any) -> Mapping[str, Any]:
+    drawer = Drawer(
+      transformer=stage.objective.model,
+      transformer_params=params,
+      dvae=vae,
+      dvae_params=vae_params,
+      batch=PICTURES,
+    )
+    drawn = list(drawer.draw(asked.text_NT, num=1, seed=0))
+    return {"samples": np.asarray(contact_sheet([each.images_KHWC[0] for each in drawn], asked.captions, columns=4))}
+
+  return show
+
+
+def _retrieval(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
+  cfg = stage.objective.model
+  asked = _held_out(prepared, workdir.tokenizer(), MEASURED, cfg.image)
+
+  def show(step: int, params: Any) -> Mapping[str, Any]:
+    image_NE = np.concatenate([rerank.embed_pictures(params, cfg, part) for part in _parts(asked.images_NHWC)])
+    text_NE = np.asarray(rerank.embed_captions(params, cfg, asked.text_NT))
+    first_N = (text_NE @ image_NE.T).argmax(axis=1)
+    return {f"valid_first_of_{len(first_N)}": float((first_N == np.arange(len(first_N))).mean())}
+
+  return show
+
+
+class _NoWords:
+  """The dVAE reads no captions."""
+
+  def ids(self, text: str) -> np.ndarray:
+    return np.zeros(0, np.int32)
+
+
+def _held_out(prepared: Prepared, words: examples.Words, count: int, size: int) -> examples.Examples:
+  split = "valid" if "valid" in prepared.splits else prepared.splits[-1]
+  return examples.first(prepared, split, count, size=size, words=words)
+
+
+def _parts(images_NHWC: np.ndarray, size: int = 64) -> list[np.ndarray]:
+  """Equal parts, so that one program serves them all; a rest is left out unless it is all there is."""
+  whole = len(images_NHWC) // size * size
+  return [images_NHWC[i : i + size] for i in range(0, whole, size)] or [images_NHWC]
