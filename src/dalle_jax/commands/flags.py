@@ -11,7 +11,7 @@ import tyro
 
 from dalle_jax.errors import UserError
 
-FRAME = re.compile(r"[│╭╮╰╯─]+")
+FRAME = re.compile(r"[│╭╮╰╯─]+|-{5,}")
 
 
 def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") -> Any:

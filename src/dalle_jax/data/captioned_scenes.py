@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dalle_jax.data import scene_captions, scene_drawing, scene_layout, scene_splits, scenes
+from dalle_jax.data import prepared, scene_captions, scene_drawing, scene_layout, scene_splits, scenes
 from dalle_jax.errors import UserError
 
 
@@ -43,15 +43,7 @@ class CaptionedScenes(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
 
   def _info(self) -> tfds.core.DatasetInfo:
-    size = self.builder_config.image
-    features = tfds.features.FeaturesDict(
-      {
-        "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-        "captions": tfds.features.Sequence(tfds.features.Text()),
-        "key": tfds.features.Text(),
-        "attributes": tfds.features.Text(),
-      }
-    )
+    features = prepared.features(self.builder_config.image)
     return self.dataset_info_from_configs(features=features, supervised_keys=None)
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:

@@ -19,7 +19,8 @@ from jaxtyping import Int, UInt8
 
 from dalle_jax.data.images import Stage2Crop, numbered_crop
 from dalle_jax.data.prepared import Prepared
-from dalle_jax.data.tfds_writing import write
+from dalle_jax.data.scratch import publish, scratch_for
+from dalle_jax.data.writing import quiet_tfds
 from dalle_jax.errors import StorageError, UserError
 
 STAMP = "codes.json"
@@ -130,9 +131,15 @@ def encode(
   progress: told after each batch how many crops it held. Raises UserError when `out` is there already or can't be
   written, StorageError when the disk is full.
   """
+  out = out.resolve()
   make = _builder(wanted, lambda split: _examples(prepared, split, wanted, encode_fn, batch, progress))
-  text = json.dumps(dataclasses.asdict(wanted), indent=1) + "\n"
-  write(lambda directory: make(data_dir=directory), out, lambda directory: (directory / STAMP).write_text(text))
+  with scratch_for(out) as scratch:
+    with quiet_tfds():
+      builder = make(data_dir=scratch)
+      builder.download_and_prepare(file_format="array_record")
+    written = Path(builder.data_dir)
+    (written / STAMP).write_text(json.dumps(dataclasses.asdict(wanted), indent=1) + "\n")
+    publish(written, out)
   return open_codes(out)
 
 

@@ -1,4 +1,4 @@
-"""Which of a caption's claims a picture bears out. The pixels are read without the caption (`scene_reading`); then claims are compared.
+"""Which of a caption's claims a picture bears out: pixels are read without the caption (`scene_reading`) and compared.
 
 An object's attributes are right if the picture's object that is matched to it has them; the matching is the one that
 makes most attributes right. What the caption leaves unsaid is not judged. Relations are judged between matched objects.

@@ -2,8 +2,8 @@
 overlap unless one is inside the other.
 
 Relations in space, A before B. Left of, above: a gap of at least GAP units along one axis, and at most SHIFT between
-the centres along the other. On top of: A's lowest point is as high as B's highest, the centres nearly in a column. Inside:
-A small, B large and solid, a wall of at least WALL units around A.
+the centres along the other. On top of: A's lowest point is as high as B's highest, the centres nearly in a column.
+Inside: A small, B large and solid, a wall of at least WALL units around A.
 """
 
 import functools

@@ -208,8 +208,9 @@ def _measure(draft, picture_SSC, base_SSC, weight_SS) -> None:
   own_SS = weight_SS * draft.u_SS
   ink_C = np.einsum("xy,xyc->c", own_SS, rest_SSC) / ((own_SS * draft.u_SS).sum() + 1e-6)
   draft.colour = int(((_COLOURS - ink_C) ** 2).sum(-1).argmin())
-  left_SS = weight_SS * ((rest_SSC - draft.u_SS[..., None] * _COLOURS[draft.colour]) ** 2).sum(-1)
-  before_SS = weight_SS * ((picture_SSC - base_SSC) ** 2).sum(-1)
+  left_SSC, before_SSC = rest_SSC - draft.u_SS[..., None] * _COLOURS[draft.colour], picture_SSC - base_SSC
+  left_SS = weight_SS * np.einsum("xyc,xyc->xy", left_SSC, left_SSC)
+  before_SS = weight_SS * np.einsum("xyc,xyc->xy", before_SSC, before_SSC)
   near_SS = ndimage.binary_dilation(cover_SS > 0.1)
   draft.gain = float((before_SS - left_SS).sum())
   draft.unexplained = float((left_SS * near_SS).sum() / ((before_SS * near_SS).sum() + 1e-6))

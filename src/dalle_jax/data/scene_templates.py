@@ -1,7 +1,7 @@
 """Every kind of object at every quarter-pixel offset, sharp and blurred, and the squared error of drawing one.
 
-Drawing an object over a base B makes B (1 - a) + u c + v k: its cover is a = u + v, of which u has the colour c and v the
-stripes' k. With E = picture - B and weights w, the squared error falls or rises by
+Drawing an object over a base B makes B (1 - a) + u c + v k: its cover is a = u + v, of which u has the colour c and v
+the stripes' k. With E = picture - B and weights w, the squared error falls or rises by
 
   sum_p w [2 a E.B + a^2 B.B - 2 u E.c - 2 v E.k - 2 a u B.c - 2 a v B.k + u^2 c.c + v^2 k.k + 2 u v c.k]
 
@@ -97,20 +97,25 @@ def error_maps(
   ink_M11C = colour_MC[:, None, None]
   maps_MPPF = np.zeros((len(picture_MSSC), SIDE + 2 * REACH, SIDE + 2 * REACH, 9), np.float32)
   inner_MSSF = maps_MPPF[:, REACH:-REACH, REACH:-REACH]
-  inner_MSSF[..., 0] = 2 * (error_MSSC * base_MSSC).sum(-1)
-  inner_MSSF[..., 1] = (base_MSSC**2).sum(-1)
-  inner_MSSF[..., 2] = -2 * (error_MSSC * ink_M11C).sum(-1)
+  inner_MSSF[..., 0] = 2 * _dot(error_MSSC, base_MSSC)
+  inner_MSSF[..., 1] = _dot(base_MSSC, base_MSSC)
+  inner_MSSF[..., 2] = -2 * _dot(error_MSSC, ink_M11C)
   inner_MSSF[..., 3] = -2 * error_MSSC @ stripe_C
-  inner_MSSF[..., 4] = -2 * (base_MSSC * ink_M11C).sum(-1)
+  inner_MSSF[..., 4] = -2 * _dot(base_MSSC, ink_M11C)
   inner_MSSF[..., 5] = -2 * base_MSSC @ stripe_C
   inner_MSSF[..., 6] = (ink_M11C**2).sum(-1)
   inner_MSSF[..., 7] = stripe_C @ stripe_C
   inner_MSSF[..., 8] = 2 * (ink_M11C @ stripe_C)
   if strict:
     inner_MSSF *= 1 + strict
-    inner_MSSF[..., 0] += strict * (error_MSSC**2).sum(-1)
+    inner_MSSF[..., 0] += strict * _dot(error_MSSC, error_MSSC)
   inner_MSSF *= weight_MSS[..., None]
   return maps_MPPF
+
+
+def _dot(a, b):
+  """The dot product over colour channels; on an axis of three, `einsum` is several times faster than a sum."""
+  return np.einsum("...c,...c->...", a, b)
 
 
 def place(
