@@ -21,7 +21,7 @@ def experiment(
   dvae_steps: int = 1500, transformer_steps: int = 1500, clip_steps: int = 600, data: str = "runs/demo-data"
 ) -> Experiment:
   """All three stages for a machine with two cores."""
-  codes = dvae.Config(image=SIDE, vocab=512, hidden=32, groups=3, blocks=1, code_dim=64, pool="average")
+  codes = dvae.Config(image=SIDE, vocab=1024, hidden=32, groups=3, blocks=1, code_dim=64, pool="average")
   words = TokenizerConfig(vocab=TEXT_VOCAB, length=TEXT, spaces=False)
   stream = transformer.Config(
     text_vocab=TEXT_VOCAB,
@@ -62,6 +62,7 @@ def experiment(
           kl=Cosine(start=0.0, end=0.2, steps=dvae_steps // 2),
           temperature=Cosine(start=1.0, end=1 / 16, steps=dvae_steps * 3 // 4),
           log_b_floor=-1.8,
+          patches_from=1000,
         ),
         optimizer=AdamW(lr=rate(1e-3, dvae_steps), decay=1e-4, clip=1.0, ema=0.99),
         examples=Pictures(crop=Stage1Crop(size=SIDE)),

@@ -23,10 +23,12 @@ import numpy as np
 from dalle_jax import config, sharding
 from dalle_jax.data import captions, codes, pipeline, views
 from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
 from dalle_jax.models import dvae
+from dalle_jax.objectives import codebook
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.showing import hooks
 from dalle_jax.training import lock
@@ -93,7 +95,7 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
       workdir=workdir.path / name,
       files=_files(workdir, hashes),
       hooks=hooks(name, workdir, prepared),
-      start=_start(name, stage),
+      start=_start(name, workdir, prepared, split),
       save_every=stage.save_every,
       keep=stage.keep,
       log_every=stage.log_every,
@@ -159,10 +161,18 @@ def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
     return codes.encode(prepared, workdir.codes, stamp, encode)
 
 
-def _start(name: str, stage: Stage) -> Callable[[Any], Any] | None:
-  if stage.from_ is None:
+def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Callable[[Any], Any] | None:
+  """What a stage's parameters begin with, where not at random: another run's, or a codebook of the data's patches."""
+  stage, seed = workdir.experiment().stage(name), workdir.experiment().seed
+  if stage.from_ is not None:
+    return lambda params: Workdir.open(stage.from_).checkpoints(name).restore_params(params)
+  if not isinstance(stage.objective, DvaeElbo) or not stage.objective.patches_from:
     return None
-  return lambda like: Workdir.open(stage.from_).checkpoints(name).restore_params(like)
+  model, source = stage.objective.model, prepared.source(split)
+  rows = np.random.default_rng(seed).permutation(len(source))[: stage.objective.patches_from]
+  crop = CentreCrop(size=model.image)
+  images_NHWC = np.stack([crop(source[int(row)]["image"], np.random.default_rng(0)) for row in rows])
+  return lambda params: codebook.start(params, model, images_NHWC, seed=seed)
 
 
 def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:

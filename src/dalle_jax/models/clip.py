@@ -1,6 +1,6 @@
 """CLIP: a vision transformer and a causal text transformer that meet in one space (Radford et al. 2021; paper 9).
 
-B batch, H W pixels, p side of a patch, L positions, D width, T text, E shared space.
+B N batch, H W pixels, p side of a patch, L positions, D width, T text, E shared space.
 """
 
 import dataclasses
@@ -161,10 +161,10 @@ class Clip(nn.Module):
     self.logit_scale = self.param("logit_scale", axes(nn.initializers.constant(math.log(1 / 0.07))), ())
 
   def __call__(
-    self, images_BHWC: Float[Array, "B H W 3"], text_BT: Int[Array, "B T"]
-  ) -> tuple[Float[Array, "B E"], Float[Array, "B E"], Scalar]:
-    """Unit vectors of pictures and captions, and what their products are multiplied by."""
-    return self.encode_image(images_BHWC), self.encode_text(text_BT), self.scale()
+    self, images_BHWC: Float[Array, "B H W 3"], text_NT: Int[Array, "N T"]
+  ) -> tuple[Float[Array, "B E"], Float[Array, "N E"], Scalar]:
+    """Unit vectors of pictures and captions, as many as there are of each, and their products' factor."""
+    return self.encode_image(images_BHWC), self.encode_text(text_NT), self.scale()
 
   def encode_image(self, images_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B E"]:
     """Float32 unit vectors of pictures in [0, 1]."""

@@ -133,15 +133,21 @@ class Encoder(nn.Module):
 
   cfg: Config
 
-  @nn.compact
-  def __call__(self, x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w V"]:
+  def setup(self) -> None:
     c = self.cfg
-    x = Conv(c.hidden, 7, c.dtype, name="input")(x_BHWC)
-    for g in range(c.groups):
-      x = Group(c, c.hidden * 2**g, (3, 3, 3, 1), name=f"group_{g + 1}")(x)
-      if g < c.groups - 1:
-        x = _halve(x, c.pool)
-    return Conv(c.vocab, 1, "float32", name="output")(jax.nn.relu(x))
+    self.input = Conv(c.hidden, 7, c.dtype)
+    self.stack = [Group(c, c.hidden * 2**g, (3, 3, 3, 1), name=f"group_{g + 1}") for g in range(c.groups)]
+    self.output = Conv(c.vocab, 1, "float32")
+
+  def __call__(self, x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w V"]:
+    return self.output(self.features(x_BHWC))
+
+  def features(self, x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
+    """What the last convolution reads."""
+    x = self.input(x_BHWC)
+    for i, group in enumerate(self.stack):
+      x = _halve(group(x), self.cfg.pool) if i < len(self.stack) - 1 else group(x)
+    return jax.nn.relu(x)
 
 
 class Decoder(nn.Module):
@@ -204,6 +210,10 @@ class Dvae(nn.Module):
   def encode(self, pixels_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w V"]:
     """Float32 logits of the codes for pixels in (0.1, 0.9)."""
     return self.encoder(pixels_BHWC)
+
+  def features(self, pixels_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
+    """What the encoder's last convolution makes logits of."""
+    return self.encoder.features(pixels_BHWC)
 
   def decode(self, weights_BhwV: Float[Array, "B h w V"]) -> Float[Array, "B H W 6"]:
     """Float32 location (3 channels) and log-scale (3 channels) of each pixel's logit, for weights over the codebook."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
+from dalle_jax.errors import UserError
 from dalle_jax.models import dvae
 from dalle_jax.schedules import Schedule
 
@@ -18,7 +19,8 @@ class DvaeElbo:
   """Minimises mean NLL a sub-pixel + beta * (positions / sub-pixels) * mean KL a position.
 
   kl: beta by step (the paper: 0 to 6.6 over 5,000 steps); temperature: of the soft Gumbel relaxation by step (1 to 1/16
-  over 150,000); log_b_floor: a floor under every sub-pixel's scale b (`dvae.logit_laplace_nll`), None as published.
+  over 150,000); log_b_floor: a floor under every sub-pixel's scale b (`dvae.logit_laplace_nll`), None as published;
+  patches_from: pictures whose patches the codebook starts from (`codebook.start`), 0 for a random start as published.
   A batch is {"image": uint8 BHWC}.
   """
 
@@ -26,6 +28,11 @@ class DvaeElbo:
   kl: Schedule
   temperature: Schedule
   log_b_floor: float | None = None
+  patches_from: int = 0
+
+  def __post_init__(self) -> None:
+    if self.patches_from < 0:
+      raise UserError(f"the dVAE's patches_from is {self.patches_from}: a number of pictures, or 0, is wanted")
 
   def init(self, key: PRNGKeyArray) -> PyTree:
     """Boxed parameters."""

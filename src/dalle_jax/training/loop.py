@@ -61,7 +61,7 @@ def train(
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
   batches: the batches from a step on, a function of the step alone; files: stored with every checkpoint; start: given
-  the parameters' shapes and layout, the parameters to begin with in place of random ones.
+  random parameters, those to begin with.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
@@ -74,7 +74,7 @@ def train(
     if first >= steps:
       return state
     if found is None and start is not None:
-      state = _begin_with(start(like.params), state)
+      state = _begin_with(start(state.params), state)
     run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir)
     run.log.text("parameters.txt", sharding.table(sharding.describe(like.params)))
     run.progress.say(_banner(state, mesh, first, steps))
