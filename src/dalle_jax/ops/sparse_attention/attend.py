@@ -30,14 +30,15 @@ def attend(
   """Softmax attention over the positions that `pattern` lets each position see; q is scaled by 1/sqrt(K) here.
 
   Tokens are in raster order, differentiable in q, k and v. text_lengths_B: text keys at or past it are not seen; a
-  position that then sees nothing gets zeros. interpret: only kernels can be interpreted, and `reference` and `xla` are none.
+  position that then sees nothing gets zeros. interpret: only kernels can be interpreted, and `reference` and `xla` are
+  none.
 
   Raises UserError for an implementation that does not exist or shapes that do not belong to the pattern.
   """
   if len({q_BLHK.shape, k_BLHK.shape, v_BLHK.shape}) > 1 or q_BLHK.shape[1] != pattern.length:
     raise UserError(
-      f"attention got q {q_BLHK.shape}, k {k_BLHK.shape}, v {v_BLHK.shape}: all must be [batch, {pattern.length}, heads, "
-      f"head_dim] for {pattern.text} text and {pattern.grid}x{pattern.grid} image positions"
+      f"attention got q {q_BLHK.shape}, k {k_BLHK.shape}, v {v_BLHK.shape}: all must be [batch, {pattern.length}, "
+      f"heads, head_dim] for {pattern.text} text and {pattern.grid}x{pattern.grid} image positions"
     )
   name = choose(pattern) if implementation == "auto" else implementation
   if name not in IMPLEMENTATIONS:

@@ -1,8 +1,8 @@
 """One image position after the other, with keys and values kept: what drawing does.
 
 A cache holds all text keys, and of the image only those that its pattern can still see: a ring of the last `slots`
-positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by column, where a column's keys lie side by
-side. A step's work does not depend on which position it is. Text first, joint softmax.
+positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by column, where a column's keys lie
+side by side. A step's work does not depend on which position it is. Text first, joint softmax.
 
 B batch, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots, W grid.
 """
@@ -20,7 +20,7 @@ from dalle_jax.ops.sparse_attention.reference import MASKED, masked_softmax
 
 
 class Cache(NamedTuple):
-  """Keys and values of one layer. The batch comes first, so that rows can be repeated; then heads, as a step reads them."""
+  """Keys and values of one layer. The batch comes first, so that rows can be repeated; then heads, as a step reads."""
 
   text_k_BHTK: Float[Array, "B H T K"]
   text_v_BHTK: Float[Array, "B H T K"]

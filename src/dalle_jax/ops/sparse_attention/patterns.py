@@ -1,4 +1,4 @@
-"""Who looks at whom: the patterns of the paper (3.3, figure 11) and those of other programs, as predicates on positions.
+"""Who looks at whom: the patterns of the paper (3.3, figure 11) and other programs', as predicates on positions.
 
 The stream is T text positions and N = grid^2 image positions in raster order. Text looks at text causally, every image
 position at all text. What an image position sees of the image is a rule on d = query - key >= 0, W = grid:

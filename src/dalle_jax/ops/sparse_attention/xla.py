@@ -2,7 +2,7 @@
 
 Image queries go by rows of the grid. A row's W queries look at the text and at a window of R whole rows that ends with
 their own, under one static mask [W, R W]; text and window share the softmax's maximum and denominator and are never
-concatenated. Columns are rows of the transposed grid. Where everything is seen, blocks of rows look at what is before them.
+concatenated. Columns are rows of the transposed grid. Where everything is seen, blocks of rows look at what is before.
 
 B batch, L stream, T text, N image, H heads, K head dim, W grid, G rows of queries, R rows of a window, Q S positions.
 """
@@ -75,7 +75,7 @@ def _image(image, text, absent_B11T, pattern: Pattern) -> Float[Array, "B H N K"
 
 
 def window_mask(pattern: Pattern) -> Bool[np.ndarray, "G W S"]:
-  """For each row of queries (column, for columns), which keys of its window are seen; those before the image are not."""
+  """For each row of queries (column, for columns), which keys of its window are seen; none before the image is."""
   w = pattern.grid
   if pattern.kind == "column":
     return np.broadcast_to(np.tri(w, dtype=bool), (w, w, w))

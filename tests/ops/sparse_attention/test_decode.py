@@ -1,0 +1,175 @@
+"""Cached decoding: each step is the full attention's row, after the text and after an image prompt; sizes and work."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle_jax.errors import UserError
+from dalle_jax.models import transformer
+from dalle_jax.ops.sparse_attention import Pattern, decode
+from dalle_jax.ops.sparse_attention.patterns import KINDS
+
+TEXT, GRID = 4, 5
+IMAGE = GRID**2
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def small(kind):
+  return Pattern(text=TEXT, grid=GRID, kind=kind, kernel=3)
+
+
+@functools.cache
+def inputs():
+  rng = np.random.default_rng(0)
+  return tuple(jnp.asarray(s * rng.normal(size=(2, TEXT + IMAGE, 2, 8)), jnp.float32) for s in (2.0, 1.5, 1.0))
+
+
+def full(pattern):
+  """jax's own attention over the whole stream at once."""
+  q, k, v = inputs()
+  return np.asarray(jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(pattern.mask())[None, None]))
+
+
+def dirty_cache(pattern):
+  """An empty cache whose places hold numbers that would show."""
+  empty = decode.init_cache(pattern, 2, 2, 8, "float32")
+  assert all((x == 0).all() for x in empty)
+  return jax.tree.map(lambda x: jnp.full_like(x, 50.0), empty)
+
+
+@functools.cache
+def compiled(kind):
+  """Attention over a prefix with the cache after it, and one step, for a kind."""
+  pattern = small(kind)
+
+  @functools.partial(jax.jit, compiler_options=QUICK)
+  def start(cache, q, k, v):
+    return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
+
+  @functools.partial(jax.jit, compiler_options=QUICK)
+  def rest(cache, q, k, v, first):
+    """Steps from `first` on, one after the other; those before it are left as zeros."""
+
+    def one(j, carry):
+      o_NBHK, cache = carry
+      at = TEXT + j
+      o, cache = decode.decode_step(q[:, at], k[:, at], v[:, at], cache, j, pattern)
+      return o_NBHK.at[j].set(o), cache
+
+    zeros = jnp.zeros((IMAGE, *q[:, 0].shape))
+    return jax.lax.fori_loop(first, IMAGE, one, (zeros, cache))[0].swapaxes(0, 1)
+
+  return start, rest
+
+
+@pytest.mark.parametrize("prompt", [0, 3, 13])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_step_is_the_full_attention_s_row(kind, prompt):
+  pattern, length = small(kind), TEXT + prompt
+  start, rest = compiled(kind)
+  expected = full(pattern)
+  assert decode.slots(pattern) < IMAGE or kind in ("full", "column")
+  prefix, cache = start(dirty_cache(pattern), *(x[:, :length] for x in inputs()))
+  drawn = rest(cache, *inputs(), prompt)
+  size = np.abs(expected).max()
+  assert np.abs(prefix - expected[:, :length]).max() <= 2e-6 * size
+  assert np.abs(drawn[:, prompt:] - expected[:, length:]).max() <= 2e-6 * size
+  assert (drawn[:, :prompt] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["row", "conv"])
+def test_a_ring_that_is_too_small_is_noticed(monkeypatch, kind):
+  needed = decode.slots(small(kind))
+  monkeypatch.setattr(decode, "slots", lambda pattern: needed - 1)
+  compiled.cache_clear()
+  try:
+    with pytest.raises(AssertionError):
+      test_each_step_is_the_full_attention_s_row(kind, 0)
+  finally:
+    compiled.cache_clear()
+
+
+def test_the_pattern_matters_to_a_step():
+  expected = [full(small(kind)) for kind in KINDS]
+  for i, a in enumerate(expected):
+    assert all(np.abs(a - b).max() > 0.1 for b in expected[:i])
+
+
+@pytest.mark.parametrize(
+  ("kind", "slots"),
+  [
+    ("row", 33),
+    ("row_only", 32),
+    ("conv", 192),
+    ("conv_clamped", 192),
+    ("conv_corner", 331),
+    ("column", 1024),
+    ("full", 1024),
+  ],
+)
+def test_a_cache_holds_what_its_pattern_can_still_see(kind, slots):
+  pattern = Pattern(text=256, grid=32, kind=kind)
+  assert decode.slots(pattern) == slots
+  query, key = np.nonzero(pattern.mask()[256:, 256:])
+  if kind != "column":
+    assert (query - key).max() < slots
+  cache = jax.eval_shape(lambda: decode.init_cache(pattern, 3, 2, 64, "bfloat16"))
+  assert {x.shape for x in cache} == {(3, 2, 256, 64), (3, 2, slots, 64)}
+  assert {x.dtype for x in cache} == {jnp.dtype("bfloat16")}
+
+
+def test_a_small_grid_needs_no_more_slots_than_positions():
+  assert decode.slots(Pattern(text=1, grid=4, kind="conv_corner")) == 16
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_the_12_billion_model_caches_287_7_megabytes_of_image_a_sample(scan):
+  caches = jax.eval_shape(lambda: transformer.init_caches(transformer.Config(dtype="bfloat16", scan=scan), 1))
+  layers = jax.tree.leaves(caches, is_leaf=lambda x: isinstance(x, decode.Cache))
+  size = lambda name: sum(getattr(c, name).size * 2 for c in layers)  # noqa: E731
+  image, text = (size(f"{what}_k_BH{a}K") + size(f"{what}_v_BH{a}K") for what, a in (("image", "S"), ("text", "T")))
+  assert image == 2 * 2 * 3968 * (47 * 33 + 16 * 1024 + 192)
+  assert round(image / 1e6, 1) == 287.7
+  assert round(text / 1e6) == 260  # once a caption, whatever the number of samples
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_s_work_does_not_depend_on_its_position_and_is_that_of_the_window(kind):
+  pattern = Pattern(text=16, grid=16, kind=kind, kernel=5)
+  cache = jax.eval_shape(lambda: decode.init_cache(pattern, 1, 2, 64, "float32"))
+  x = jax.ShapeDtypeStruct((1, 2, 64), jnp.float32)
+
+  def flops(j):
+    """With the position known to the compiler, or an argument."""
+    if j is None:
+      j = jax.ShapeDtypeStruct((), jnp.int32)
+      lowered = jax.jit(lambda *a: decode.decode_step(*a, pattern)).lower(x, x, x, cache, j)
+    else:
+      lowered = jax.jit(lambda *a: decode.decode_step(*a, jnp.int32(j), pattern)).lower(x, x, x, cache)
+    return lowered.compile(compiler_options=QUICK).cost_analysis()["flops"]
+
+  counts = [flops(j) for j in (None, 0, 100, 255)]
+  window = 16 if kind == "column" else decode.slots(pattern)
+  products = 2 * 2 * 2 * 64 * (16 + window)  # scores and values, two heads
+  assert all(products < count < 1.5 * products for count in counts)
+  assert max(counts) - min(counts) < 0.1 * products
+
+
+@pytest.mark.parametrize("kind", ["row", "column"])
+def test_every_product_of_a_step_is_asked_for_at_the_highest_precision(kind):
+  start, rest = compiled(kind)
+  cache = dirty_cache(small(kind))
+  text = start.lower(cache, *inputs()).as_text() + rest.lower(cache, *inputs(), 0).as_text()
+  products = re.findall(r"stablehlo\.dot_general.*", text)
+  assert len(products) >= 6  # two over a prefix, four in a step
+  assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+@pytest.mark.parametrize("wrong", [{"order": "image_first"}, {"softmax": "separate"}])
+def test_what_cannot_be_drawn_is_refused(wrong):
+  with pytest.raises(UserError, match="drawing needs text first and a joint softmax"):
+    decode.init_cache(Pattern(text=2, grid=3, **wrong), 1, 1, 4, "float32")
