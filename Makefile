@@ -7,8 +7,15 @@ DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
+# A short demo, to see that everything runs: SMOKE=1.
+ifdef SMOKE
+SCENES := --train 600 --valid 60 --test 60 --test-pairs 60
+TINY   := --dvae-steps 30 --transformer-steps 30 --clip-steps 20
+BRIEF  := --captions 6 --samples 4
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help env test test-slow lint format golden lock demo demo-long demo-emoji bench bench-attention bench-peers clean
+.PHONY: help env test test-slow lint format golden lock demo demo-long demo-emoji bench bench-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +47,31 @@ lint: $(READY)  ## ruff, without changing anything
 
 format: $(READY)  ## ruff, changing the files
 	$(ENV)/bin/ruff check --fix . && $(ENV)/bin/ruff format .
+
+demo: $(READY)  ## in minutes: train on captioned scenes, draw from captions never seen, write $(DEMO)/index.html
+	@[ -d $(DEMO)-data ] || $(DALLE) data prepare captioned_scenes --out $(DEMO)-data $(SCENES)
+	$(DALLE) train experiments/demo.py --workdir $(DEMO) --data $(DEMO)-data $(TINY)
+	$(DALLE) eval $(DEMO) $(BRIEF)
+
+demo-long: $(READY)  ## within the hour: the same at 64x64 pixels, longer
+	@[ -d $(LONG)-data ] || $(DALLE) data prepare captioned_scenes --out $(LONG)-data --image 64 --train 60000
+	$(DALLE) train experiments/demo_long.py --workdir $(LONG) --data $(LONG)-data
+	$(DALLE) eval $(LONG)
+
+demo-emoji: $(READY)  ## in half an hour: train on emoji and their names (needs Debian's font and annotations)
+	@[ -d $(EMOJI)-data ] || $(DALLE) data prepare emoji --out $(EMOJI)-data
+	$(DALLE) train experiments/demo_emoji.py --workdir $(EMOJI) --data $(EMOJI)-data
+	$(DALLE) eval $(EMOJI)
+
+bench: $(READY)  ## time the train step and the sampler of a small transformer on this machine
+	$(DALLE) bench train-step
+	$(DALLE) bench sample --batch 1
+
+bench-peers: $(READY)  ## the same beside DALLE-pytorch, in a virtual environment of its own (downloads torch)
+	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers/requirements.txt
+	$(ENV)/bin/python benchmarks/peers/compare.py --peer-python .venv-peers/bin/python --out runs/bench-peers.json
 
 golden: $(READY)  ## write experiments/golden from the experiment files
 	$(ENV)/bin/python -m dalle_jax.golden

@@ -3,13 +3,15 @@
 Everything here is a frozen dataclass, so an experiment prints, diffs, hashes and takes overrides from the command line.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -154,31 +156,26 @@ def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> No
     raise UserError(f"stage {name} needs captions: set its examples.captions")
 
 
-def load(path: str | Path) -> Experiment:
+def load(path: str | Path, choose: Callable[[inspect.Signature], Mapping[str, Any]] | None = None) -> Experiment:
   """The experiment that the file's `experiment()` returns.
 
-  Raises UserError in one line, with the file's own line number, when the file is missing or has an error in it.
+  choose: given the function's signature, the arguments to call it with; all must have defaults. Raises UserError in one
+  line, with the file's own line number, when the file is missing or has an error in it.
   """
   path = Path(path)
   if not path.is_file():
     raise UserError(f"no experiment file {path}; the ones that come with the project are in experiments/")
-  name = re.sub(r"\W", "_", path.stem)
-  spec = importlib.util.spec_from_file_location(f"dalle_experiment_{name}", path)
-  if spec is None or spec.loader is None:
+  if path.suffix != ".py":
     raise UserError(f"{path} is not a Python file: an experiment is a .py file with a function experiment()")
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = module
   sys.path.insert(0, str(path.resolve().parent))
   try:
-    spec.loader.exec_module(module)
-    make = vars(module).get("experiment")
-    if make is None:
+    with _told_where(path):
+      make = _execute(path).get("experiment")
+    if not callable(make):
       raise UserError(f"{path} defines no experiment(): it must return a dalle_jax.experiment.Experiment")
-    result = make()
-  except UserError as error:
-    raise UserError(f"{path}: {error}") from error
-  except Exception as error:
-    raise UserError(f"{_where(error, path)}: {type(error).__name__}: {error}") from error
+    arguments = choose(inspect.signature(make)) if choose else {}
+    with _told_where(path):
+      result = make(**arguments)
   finally:
     sys.path.remove(str(path.resolve().parent))
   if not isinstance(result, Experiment):
@@ -186,12 +183,32 @@ def load(path: str | Path) -> Experiment:
   return result
 
 
+def _execute(path: Path) -> dict[str, Any]:
+  spec = importlib.util.spec_from_file_location(f"dalle_experiment_{re.sub('[^0-9a-zA-Z_]', '_', path.stem)}", path)
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[spec.name] = module
+  spec.loader.exec_module(module)
+  return vars(module)
+
+
+@contextlib.contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+  """Within it, an error becomes a UserError that begins with the file's own line."""
+  try:
+    yield
+  except Exception as error:
+    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    raise UserError(f"{_where(error, path)}: {said}") from error
+
+
 def _where(error: Exception, path: Path) -> str:
+  """The file, and the last of its lines that led to the error."""
   if isinstance(error, SyntaxError):
-    return f"{error.filename}:{error.lineno}"
+    own = error.filename is None or Path(error.filename) == path.absolute()
+    return f"{path if own else error.filename}:{error.lineno}"
   trace, line = error.__traceback__, None
   while trace:
-    if Path(trace.tb_frame.f_code.co_filename) == path:
+    if Path(trace.tb_frame.f_code.co_filename) == path.absolute():
       line = trace.tb_lineno
     trace = trace.tb_next
   return f"{path}:{line}" if line else str(path)

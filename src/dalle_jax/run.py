@@ -45,11 +45,12 @@ def run(experiment: Experiment, path: str | Path, *, only: str | None = None) ->
   """
   names = list(experiment.stages) if only is None else [only]
   for name in names:
-    experiment.stage(name)
+    if experiment.stage(name).from_ is not None:
+      Workdir.open(experiment.stage(name).from_).experiment().stage(name)
   prepared = open_prepared(experiment.data)
   split = prepared.splits[0]
-  workdir = Workdir.claim(path, experiment)
-  with lock.held(workdir.path):
+  with lock.held(Path(path)):
+    workdir = Workdir.claim(path, experiment)
     if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
       with workdir.timed("tokenizer"):
         workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
@@ -102,17 +103,26 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
     )
 
 
-def encoder(workdir: Workdir) -> tuple[dvae.Config, str, codes.Encode]:
-  """The workdir's dVAE: its sizes, the digest of its weights, and what encodes pictures by it.
+def encoder(workdir: Workdir) -> codes.Encode:
+  """What encodes pictures by the workdir's dVAE. Raises UserError when the run has none, or no weights of it yet."""
+  name = _dvae_of(workdir)
+  model, (params, _) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
+  return lambda images_BHWC: np.asarray(dvae.encode_images(params, model, images_BHWC))
 
-  Raises UserError when the run has no dVAE, or no weights of it yet.
-  """
+
+def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int) -> codes.Stamp:
+  """What the codes of this data by the workdir's dVAE are stamped with. Raises UserError as `encoder` does."""
+  name = _dvae_of(workdir)
+  model, (_, digest) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
+  sizes = {"vocab": model.vocab, "grid": model.grid, "size": model.image}
+  return codes.stamp(prepared, dvae=digest, crops=crops, seed=seed, **sizes)
+
+
+def _dvae_of(workdir: Workdir) -> str:
   name = dvae_stage(workdir.experiment())
   if name is None:
     raise UserError(f"{workdir.path} has no dVAE stage: name the workdir of a run that has one")
-  model = workdir.experiment().stage(name).objective.model
-  params, digest = workdir.weights(name)
-  return model, digest, lambda images_BHWC: np.asarray(dvae.encode_images(params, model, images_BHWC))
+  return name
 
 
 def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
@@ -136,36 +146,27 @@ def _examples(name: str, stage: Stage, workdir: Workdir, prepared: Prepared, spl
 
 def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
   """The codes in the directory named, checked; or the workdir's own, made if they are not there or of other weights."""
-  model, digest, encode = encoder(workdir)
-  stamp = codes.stamp(
-    prepared,
-    dvae=digest,
-    vocab=model.vocab,
-    grid=model.grid,
-    size=model.image,
-    crops=wanted.crops,
-    seed=workdir.experiment().seed,
-  )
+  stamp = codes_stamp(prepared, workdir, crops=wanted.crops, seed=workdir.experiment().seed)
   if wanted.dir is not None:
     found = codes.open_codes(wanted.dir)
     codes.check(found, stamp)
     return found
-  if (workdir.codes / codes.STAMP).is_file():
-    found = codes.open_codes(workdir.codes)
-    if found.stamp == stamp:
+  if workdir.codes.is_dir():
+    found = codes.open_codes(workdir.codes) if (workdir.codes / codes.STAMP).is_file() else None
+    if found and found.stamp == stamp:
       return found
     _say("codes: those of the workdir are of other weights or data; encoding anew")
     shutil.rmtree(workdir.codes)
   _say(f"codes: encoding {sum(stamp.examples.values()) * stamp.crops:,} crops")
   with workdir.timed("codes"):
-    return codes.encode(prepared, workdir.codes, stamp, encode)
+    return codes.encode(prepared, workdir.codes, stamp, encoder(workdir))
 
 
 def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Callable[[Any], Any] | None:
   """What a stage's parameters begin with, where not at random: another run's, or a codebook of the data's patches."""
   stage, seed = workdir.experiment().stage(name), workdir.experiment().seed
   if stage.from_ is not None:
-    return lambda params: Workdir.open(stage.from_).checkpoints(name).restore_params(params)
+    return lambda params: Workdir.open(stage.from_).weights(name, like=params)[0]
   if not isinstance(stage.objective, DvaeElbo) or not stage.objective.patches_from:
     return None
   model, source = stage.objective.model, prepared.source(split)

@@ -17,7 +17,8 @@ import jax
 
 from dalle_jax import config, sharding
 from dalle_jax.data.captions import Tokenizer
-from dalle_jax.errors import UserError
+from dalle_jax.data.scratch import FULL
+from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Experiment, Stage, differences
 from dalle_jax.training.checkpoint import Checkpoints
 
@@ -44,19 +45,22 @@ class Workdir:
 
   @classmethod
   def claim(cls, path: str | Path, experiment: Experiment) -> "Workdir":
-    """The workdir for this experiment, new or begun. Raises UserError when it belongs to another one."""
+    """The workdir for this experiment, new or begun.
+
+    Raises UserError when it belongs to another one or can't be written, StorageError when the disk is full.
+    """
     workdir = cls(Path(path))
     new = config.to_dict(experiment)
-    if workdir._experiment_file.is_file():
-      changed = [line for line in differences(json.loads(workdir._experiment_file.read_text()), new) if not _free(line)]
-      if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise UserError(f"{path} holds another experiment ({changed[0]}{more}): take another --workdir")
-    try:
+    with workdir._writing():
+      begun = workdir._experiment_file.is_file()
+      old = json.loads(workdir._experiment_file.read_text()) if begun else new
+    changed = [line for line in differences(old, new) if not _free(line)]
+    if changed:
+      more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+      raise UserError(f"{path} holds another experiment ({changed[0]}{more}): take another --workdir")
+    with workdir._writing():
       workdir.path.mkdir(parents=True, exist_ok=True)
       write_atomically(workdir._experiment_file, json.dumps(new, indent=2).encode() + b"\n")
-    except OSError as error:
-      raise UserError(f"cannot write to the workdir {path}: {error.strerror}") from error
     return workdir
 
   @property
@@ -82,37 +86,37 @@ class Workdir:
     return Tokenizer(self.tokenizer_file.read_bytes(), self.experiment().tokenizer)
 
   def keep_tokenizer(self, model: bytes) -> None:
-    """Writes the tokenizer this run has trained. Raises UserError when it can't be written."""
-    try:
+    """Writes the tokenizer this run has trained. Raises as `claim` does when it can't be written."""
+    with self._writing():
       write_atomically(self.tokenizer_file, model)
-    except OSError as error:
-      raise UserError(f"cannot write to the workdir {self.path}: {error.strerror}") from error
 
   def checkpoints(self, stage: str) -> Checkpoints:
     """The checkpoints of a stage."""
     return Checkpoints(self.path / stage / "checkpoints", keep=self.experiment().stage(stage).keep)
 
-  def weights(self, name: str) -> tuple[Any, str]:
+  def weights(self, name: str, like: Any = None) -> tuple[Any, str]:
     """The newest good weights of a stage (their moving average where there is one), and their digest.
 
-    Raises UserError when the stage has saved none.
+    like: parameters of the shapes and the layout wanted; those of this run's own experiment if None. Raises UserError
+    when the stage has saved none, or naming the first arrays that are of other shapes.
     """
-    experiment = self.experiment()
-    stage = experiment.stage(name)
+    stage = self.experiment().stage(name)
+    if like is None:
+      like = _abstract_params(stage)
     if stage.frozen:
-      return Workdir.open(stage.from_).weights(name)
+      return Workdir.open(stage.from_).weights(name, like)
     checkpoints = self.checkpoints(name)
     if not checkpoints.good_steps():
       raise UserError(f"{self.path} has no weights of stage {name} yet: run `dalle train` on it first")
     step = checkpoints.good_steps()[-1]
-    return checkpoints.restore_params(_abstract_params(stage), step=step), checkpoints.digest(step)
+    return checkpoints.restore_params(like, step=step), checkpoints.digest(step)
 
   @contextmanager
   def timed(self, what: str) -> Iterator[None]:
     """Appends {what, seconds} to times.jsonl when the block is done."""
     begin = time.monotonic()
     yield
-    with (self.path / "times.jsonl").open("a") as file:
+    with self._writing(), (self.path / "times.jsonl").open("a") as file:
       file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - begin, 1)}) + "\n")
 
   def times(self) -> list[tuple[str, float]]:
@@ -120,6 +124,14 @@ class Workdir:
     file = self.path / "times.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     return [(row["what"], row["seconds"]) for row in rows]
+
+  @contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      said = f"cannot write to the workdir {self.path}: {error.strerror}"
+      raise (StorageError if error.errno in FULL else UserError)(said) from error
 
 
 def write_atomically(file: Path, data: bytes) -> None:

@@ -242,7 +242,7 @@ def test_while_one_writes_another_is_refused_and_what_a_killed_one_left_is_remov
   running = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
   try:
     running.stderr.readline()  # it has its lock
-    with pytest.raises(UserError, match="another `dalle data prepare` is writing"):
+    with pytest.raises(UserError, match="another process is writing"):
       prepare(Given(train=[raw("a")]), tmp_path / "out")
     time.sleep(0.5)
     running.send_signal(signal.SIGKILL)

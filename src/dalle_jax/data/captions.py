@@ -22,6 +22,7 @@ from jaxtyping import Int
 from dalle_jax.errors import UserError
 
 SPACE = "\u2581"  # how SentencePiece writes a space
+RULE = "nmt_nfkc_cf"  # Unicode's compatibility forms, case-folded, spaces squeezed
 LEAST_VOCAB = 300  # 256 bytes, which spell what no piece does, and some letters
 RUNS = re.compile(r"[^\W\d_]+|.", re.DOTALL)  # a run of letters, or one other character
 
@@ -50,19 +51,20 @@ class TokenizerConfig:
 def train(texts: Iterable[str], cfg: TokenizerConfig) -> bytes:
   """A SentencePiece model of at most `cfg.vocab` pieces; fewer where the texts do not hold that many.
 
-  Raises UserError when the texts hold no letter.
+  Raises UserError when the texts hold nothing that can be read, and whatever reading them raises.
   """
   model = io.BytesIO()
+  raised: list[BaseException] = []
   try:
     sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=_words(texts),
+      sentence_iterator=_watched(_words(texts), raised),
       model_writer=model,
       model_type="bpe",
       vocab_size=cfg.vocab,
       hard_vocab_limit=False,
       character_coverage=1.0,
       byte_fallback=True,
-      normalization_rule_name="nmt_nfkc_cf",
+      normalization_rule_name=RULE,
       add_dummy_prefix=False,
       user_defined_symbols=[SPACE],
       unk_id=0,
@@ -73,6 +75,8 @@ def train(texts: Iterable[str], cfg: TokenizerConfig) -> bytes:
       minloglevel=2,
     )
   except (RuntimeError, OSError) as error:
+    if raised:
+      raise raised[0] from None
     reason = " ".join(str(error).split())[-100:]
     raise UserError(f"no tokenizer can be trained on these captions ({reason}): do they hold any words?") from error
   return model.getvalue()
@@ -155,9 +159,22 @@ class Tokenizer:
 
 
 def _words(texts: Iterable[str]) -> Iterator[str]:
-  """Every run of letters and every other character by itself: SentencePiece learns no merge across them."""
+  """Every run of letters and every other character by itself: SentencePiece learns no merge across them.
+
+  They are told apart after the rule is applied, as when encoding: it writes ½ as 1⁄2.
+  """
+  normaliser = sentencepiece.SentencePieceNormalizer(rule_name=RULE, escape_whitespaces=False)
   for text in texts:
-    yield from (run for run in RUNS.findall(text) if not run.isspace() and run != SPACE)
+    yield from (run for run in _runs(normaliser.normalize(text)) if not run.isspace() and run != SPACE)
+
+
+def _watched(items: Iterator[str], raised: list[BaseException]) -> Iterator[str]:
+  """Keeps what comes up while reading: SentencePiece passes on an error of its own in place of it."""
+  try:
+    yield from items
+  except (Exception, KeyboardInterrupt) as error:
+    raised.append(error)
+    raise
 
 
 def _runs(normalised: str) -> list[str]:

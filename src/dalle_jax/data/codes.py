@@ -57,6 +57,8 @@ class CodesSource(Sequence):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Raises StorageError naming the directory, split and example when a record is damaged or missing."""
+    if not 0 <= index < len(self):
+      raise IndexError(f"{self.path}, split {self.split} has no example {index}; it has {len(self)}")
     try:
       example = self.records[index]
     except Exception as error:
@@ -179,7 +181,7 @@ def _builder(wanted: Stamp, examples: Callable[[str], Iterator]) -> type:
   )
   text = tfds.features.Text()
 
-  class CodesBuilder(tfds.core.GeneratorBasedBuilder):
+  class CodesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # a process may encode twice
     name = "codes"
     VERSION = tfds.core.Version("1.0.0")
 

@@ -103,7 +103,7 @@ def _at_least(image_HWC: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
-  """By averaging areas where it shrinks, as in the paper; by cubic interpolation where it grows."""
+  """By averaging areas (of whole pixels) where it shrinks, as in the paper; by cubic interpolation where it grows."""
   if image_HWC.shape[:2] == (height, width):
     return image_HWC
   shrinks = height * width < image_HWC.shape[0] * image_HWC.shape[1]

@@ -20,6 +20,7 @@ Example = dict[str, np.ndarray]
 View = Callable[[Any, np.random.Generator], Example]
 
 THREADS, AHEAD = 2, 16
+FOR_EVER = 2**62  # rows; Grain's own number, 2**63 - 1, overflows where it is rounded up to whole batches
 
 
 def batches(
@@ -62,7 +63,7 @@ class _Share(grain.MapDataset):
     self._share, self._batch, self._process = share, batch, process
 
   def __len__(self) -> int:
-    return len(self._parent)
+    return FOR_EVER
 
   def __getitem__(self, index: int | slice) -> Any:
     if isinstance(index, slice):

@@ -8,11 +8,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import clip
 from dalle_jax.models import dvae as dvae_lib
+from dalle_jax.objectives import spoiling
+
+SPOILT_BLOCK = 2  # pixels a side of what is taken from another picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,22 +23,22 @@ class ClipContrastive:
   """Mean of the two cross-entropies over a batch of {"image": uint8 BHWC, "text": int32 BT}.
 
   dvae: the frozen dVAE's sizes, for batches of {"codes": int BP, "text"} that frozen["dvae"] decodes in the step: CLIP
-  then learns from pictures as they will be drawn. spoil: each picture also stands among the negatives with up to this
-  share of its codes taken from the batch's next picture, so that CLIP ranks malformed pictures low.
+  then learns from pictures as they will be drawn. spoil_picture, spoil_caption: each picture and each caption also
+  stands among the negatives with up to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
-  The batch may also hold "negative_image" (uint8 MHWC), pictures that no caption describes, such as spoilt ones, among
-  which captions must not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch.
+  The batch may also hold "negative_image" (uint8 MHWC), pictures that no caption describes, among which captions must
+  not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch.
   """
 
   model: clip.Config
   dvae: dvae_lib.Config | None = None
-  spoil: float = 0.0
+  spoil_picture: float = 0.0
+  spoil_caption: float = 0.0
 
   def __post_init__(self) -> None:
-    if not 0 <= self.spoil <= 1:
-      raise UserError(f"CLIP's spoil is {self.spoil}: a share of the codes, 0 to 1, is wanted")
-    if self.spoil and self.dvae is None:
-      raise UserError("CLIP's spoil is set but its dvae is not: codes can be spoilt only where it reads codes")
+    for name in ("spoil_picture", "spoil_caption"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise UserError(f"CLIP's {name} is {getattr(self, name)}: a share, 0 to 1, is wanted")
     if self.dvae is not None and self.dvae.image != self.model.image:
       raise UserError(f"CLIP reads {self.model.image} pixels, the dVAE makes {self.dvae.image}: make them equal")
 
@@ -49,36 +52,43 @@ class ClipContrastive:
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
   ) -> tuple[Scalar, dict[str, Scalar]]:
     """Loss in nats, each direction's, and how often the right one of the batch comes first."""
-    if self.dvae is not None:
-      batch = self._decoded(frozen, batch, key)
-    images, text = batch["image"], batch["text"]
-    if "negative_image" in batch:
-      images = jnp.concatenate([images, batch["negative_image"]])
-    if "negative_text" in batch:
-      text = jnp.concatenate([text, batch["negative_text"]])
-    image_ME, text_NE, scale = clip.Clip(self.model).apply({"params": params}, images.astype(jnp.float32) / 255, text)
-    b = len(batch["image"])
-    to_text_BN = scale * jnp.einsum("BE,NE->BN", image_ME[:b], text_NE)
-    to_image_BM = scale * jnp.einsum("BE,ME->BM", text_NE[:b], image_ME)
+    images_BHWC, text_BT, c = self._images(frozen, batch), batch["text"], self.model
+    b, key_picture, key_caption = len(text_BT), *jax.random.split(key)
+    images, text, own = [images_BHWC], [text_BT], {}
+    if self.spoil_picture:
+      spoilt_BHWC, own["image"] = spoiling.pictures(
+        images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key_picture
+      )
+      images.append(spoilt_BHWC)
+    if self.spoil_caption:
+      spoilt_BT, own["text"] = spoiling.captions(text_BT, c.text_vocab, self.spoil_caption, key_caption)
+      text.append(spoilt_BT)
+    images_MHWC = jnp.concatenate([*images, *([batch["negative_image"]] if "negative_image" in batch else [])])
+    text_NT = jnp.concatenate([*text, *([batch["negative_text"]] if "negative_text" in batch else [])])
+    pixels_MHWC = images_MHWC.astype(jnp.float32) / 255
+    image_ME, text_NE, scale = clip.Clip(c).apply({"params": params}, pixels_MHWC, text_NT)
+    to_text_BN = _without_own(scale * jnp.einsum("BE,NE->BN", image_ME[:b], text_NE), own.get("text"))
+    to_image_BM = _without_own(scale * jnp.einsum("BE,ME->BM", text_NE[:b], image_ME), own.get("image"))
     loss_to_text, loss_to_image = cross_entropy_of_diagonal(to_text_BN), cross_entropy_of_diagonal(to_image_BM)
     loss = (loss_to_text + loss_to_image) / 2
     metrics = {"loss": loss, "loss_to_text": loss_to_text, "loss_to_image": loss_to_image, "scale": scale}
     accuracy = {"accuracy_to_text": diagonal_wins(to_text_BN), "accuracy_to_image": diagonal_wins(to_image_BM)}
     return loss, metrics | accuracy
 
-  def _decoded(self, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray) -> dict[str, Array]:
-    """The batch with its codes decoded to pictures, and the spoilt ones as negatives."""
-    codes_BP = batch["codes"].astype(jnp.int32)
-    b = len(codes_BP)
-    if self.spoil:
-      key_share, key_where = jax.random.split(key)
-      share_B1 = jax.random.uniform(key_share, (b, 1), maxval=self.spoil)
-      spoilt_BP = jax.random.uniform(key_where, codes_BP.shape) < jnp.maximum(share_B1, 1 / codes_BP.shape[1])
-      codes_BP = jnp.concatenate([codes_BP, jnp.where(spoilt_BP, jnp.roll(codes_BP, 1, axis=0), codes_BP)])
-    grid = self.dvae.grid
-    images_MHWC = dvae_lib.decode_images(frozen["dvae"], self.dvae, codes_BP.reshape(-1, grid, grid))
-    negatives = {"negative_image": images_MHWC[b:]} if self.spoil else {}
-    return {"image": images_MHWC[:b], "text": batch["text"]} | negatives
+  def _images(self, frozen: PyTree, batch: dict[str, Array]) -> UInt8[Array, "B H W 3"]:
+    if self.dvae is None:
+      return batch["image"]
+    codes_Bhw = batch["codes"].astype(jnp.int32).reshape(-1, self.dvae.grid, self.dvae.grid)
+    return dvae_lib.decode_images(frozen["dvae"], self.dvae, codes_Bhw)
+
+
+def _without_own(logits_BN: Float[Array, "B N"], same_B: Bool[Array, " B"] | None) -> Float[Array, "B N"]:
+  """-inf for each row's own spoilt one where nothing of it was changed: it would be a negative of itself."""
+  if same_B is None:
+    return logits_BN
+  b = len(same_B)
+  own_BB = jnp.eye(b, dtype=bool) & same_B[None]
+  return logits_BN.at[:, b : 2 * b].set(jnp.where(own_BB, -jnp.inf, logits_BN[:, b : 2 * b]))
 
 
 def cross_entropy_of_diagonal(logits_BN: Float[Array, "B N"]) -> Scalar:

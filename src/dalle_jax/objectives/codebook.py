@@ -1,15 +1,17 @@
 """A start for a dVAE that has minutes, not weeks: codes that stand for clusters of the data's patches.
 
-From random weights all positions like the same few codes, and it takes long until the others are found. Here the random
-encoder's features of real pictures are clustered (k-means++), and its last convolution becomes the log-posterior of the
-mixture of Gaussians around the centres c_k, all of one variance s²:
+From random weights all positions like the same few codes, and it takes long until the others are found. Here the
+pictures' patches x, one for each position, are clustered (k-means++), and least squares tells from the random encoder's
+features f what the patch is, A f + a. The encoder's last convolution then becomes the log-posterior of the mixture of
+Gaussians around the centres c_k, all of one variance s²:
 
-    logit_k(x) = (c_k . x - |c_k|² / 2) / s²
+    logit_k(f) = (c_k . (A f + a) - |c_k|² / 2) / s²
 
-s² is such that a position is left with ENTROPY nats of doubt: sharper, and no gradient would reach the encoder. And the codebook's vectors a random projection of the centres, so that like patches have like vectors. Training then
-moves everything, as from any other start.
+s² is such that a position is left with ENTROPY nats of doubt: sharper, and no gradient would reach the encoder. The
+codebook's vectors become a random projection of the centres, so that like patches have like vectors. Training then
+moves everything, as from any other start; the encoder should move slowly (`AdamW.slower`), or the codes are lost again.
 
-N pictures, H W pixels, P patches, C features, V codes.
+N pictures, H W pixels, P patches, X sub-pixels of a patch, C features, V codes, D code's dimensions.
 """
 
 import math
@@ -23,24 +25,34 @@ from dalle_jax.models import dvae
 
 MOST_PATCHES = 32_768
 ROUNDS = 8
-ENTROPY = 1.0
+ENTROPY = 0.1
 
 
 def start(params: PyTree, cfg: dvae.Config, images_NHWC: UInt8[np.ndarray, "N H W 3"], *, seed: int) -> PyTree:
   """The parameters with a codebook made of the pictures' patches; a function of them, the pictures and the seed."""
   rng = np.random.default_rng(seed)
-  features_PC = _features(params, cfg, images_NHWC)
-  if len(features_PC) > MOST_PATCHES:
-    features_PC = features_PC[rng.permutation(len(features_PC))[:MOST_PATCHES]]
-  centres_VC = cluster(features_PC, cfg.vocab, rng)
-  variance = _variance(features_PC[:2048], centres_VC)
-  spread_VC = (centres_VC - centres_VC.mean(0)) / (centres_VC.std() + 1e-6)
-  projection_CD = rng.normal(0, centres_VC.shape[1] ** -0.5, (centres_VC.shape[1], cfg.code_dim))
-  head = {"kernel": (centres_VC / variance).T[None, None], "bias": -0.5 * np.square(centres_VC).sum(1) / variance}
+  features_PC, patches_PX = _features(params, cfg, images_NHWC), patches(images_NHWC, cfg.grid)
+  chosen_P = rng.permutation(len(features_PC))[:MOST_PATCHES]
+  features_PC, patches_PX = features_PC[chosen_P], patches_PX[chosen_P]
+  centres_VX = cluster(patches_PX, cfg.vocab, rng)
+  with_one_PC = np.concatenate([features_PC, np.ones_like(features_PC[:, :1])], axis=1)
+  map_CX = np.linalg.lstsq(with_one_PC, patches_PX, rcond=1e-4)[0]
+  variance = _variance((with_one_PC @ map_CX)[:2048], centres_VX)
+  kernel_CV, bias_V = map_CX[:-1] @ centres_VX.T, map_CX[-1] @ centres_VX.T - np.square(centres_VX).sum(1) / 2
+  head = {"kernel": kernel_CV[None, None] / variance, "bias": bias_V / variance}
   encoder = params["encoder"] | {"output": _like(head, params["encoder"]["output"])}
-  codes = params["decoder"]["input"] | {"kernel": (spread_VC @ projection_CD)[None, None]}
+  spread_VX = (centres_VX - centres_VX.mean(0)) / (centres_VX.std() + 1e-6)
+  projection_XD = rng.normal(0, centres_VX.shape[1] ** -0.5, (centres_VX.shape[1], cfg.code_dim))
+  codes = params["decoder"]["input"] | {"kernel": (spread_VX @ projection_XD)[None, None]}
   decoder = params["decoder"] | {"input": _like(codes, params["decoder"]["input"])}
   return params | {"encoder": encoder, "decoder": decoder}
+
+
+def patches(images_NHWC: UInt8[np.ndarray, "N H W 3"], grid: int) -> Float[np.ndarray, "P X"]:
+  """The patch of each position of the grid, in [0, 1], in the order of pictures, rows, columns."""
+  n, side = len(images_NHWC), images_NHWC.shape[1] // grid
+  cut = images_NHWC.reshape(n, grid, side, grid, side, 3).transpose(0, 1, 3, 2, 4, 5)
+  return cut.reshape(n * grid * grid, -1).astype(np.float32) / 255
 
 
 def cluster(features_PC: Float[np.ndarray, "P C"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "V C"]:
@@ -86,5 +98,5 @@ def _features(params: PyTree, cfg: dvae.Config, images_NHWC: np.ndarray, size: i
 
 
 def _like(new: PyTree, old: PyTree) -> PyTree:
-  """New numbers in the old arrays' dtype and layout."""
-  return jax.tree.map(lambda x, y: jax.device_put(jnp.asarray(x, y.dtype), y.sharding), dict(new), dict(old))
+  """New numbers in the old arrays' dtype and layout; copied, since training donates them and NumPy keeps its own."""
+  return jax.tree.map(lambda x, y: jax.device_put(jnp.array(x, y.dtype), y.sharding), dict(new), dict(old))

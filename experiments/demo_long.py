@@ -1,0 +1,25 @@
+"""The demo at 64x64 pixels and with an hour to train: the same three stages, wider, with twice the scenes.
+
+Run      make demo-long       (prepares runs/demo-long-data, trains in runs/demo-long, writes runs/demo-long/index.html)
+"""
+
+import demo
+
+from dalle_jax.data.captions import TokenizerConfig
+from dalle_jax.experiment import Experiment
+from dalle_jax.models import dvae
+
+
+def experiment(
+  data: str = "runs/demo-long-data", dvae_steps: int = 3000, transformer_steps: int = 4500, clip_steps: int = 1500
+) -> Experiment:
+  """All three stages for an hour on two cores."""
+  return demo.small(
+    name="demo-long",
+    data=data,
+    words=TokenizerConfig(vocab=512, length=32, spaces=False),
+    codes=dvae.Config(image=64, vocab=1024, hidden=32, groups=3, blocks=1, code_dim=64, pool="average"),
+    layers=6,
+    heads=4,
+    steps=(dvae_steps, transformer_steps, clip_steps),
+  )

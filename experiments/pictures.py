@@ -1,0 +1,62 @@
+"""A person's own pictures with captions: three stages whose steps are chosen from how many pictures there are.
+
+Run      dalle data prepare FOLDER --out runs/mine-data
+         dalle train experiments/pictures.py --data runs/mine-data --size xs --workdir runs/mine
+         dalle sample runs/mine "a caption"
+
+size     xs  32x32 pixels, 16x16 codes, 1 million parameters: a laptop, an hour
+         s   128x128 pixels, 16x16 codes, 26 million: a GPU
+         m   256x256 pixels, 32x32 codes, 0.3 billion: a few GPUs
+"""
+
+from typing import Literal
+
+import demo
+
+from dalle_jax.data.captions import TokenizerConfig
+from dalle_jax.data.prepared import open_prepared
+from dalle_jax.experiment import Experiment
+from dalle_jax.models import dvae
+
+CODES = {
+  "xs": dvae.Config(image=32, vocab=512, hidden=48, groups=2, blocks=1, code_dim=64, pool="average"),
+  "s": dvae.Config(image=128, vocab=2048, hidden=64, groups=4, blocks=1, pool="average"),
+  "m": dvae.Config(image=256, vocab=8192, hidden=128, groups=4, blocks=2, pool="average"),
+}
+LAYERS_AND_HEADS = {"xs": (4, 4), "s": (8, 16), "m": (24, 32)}
+WORDS = {
+  "xs": TokenizerConfig(vocab=2048, length=64),
+  "s": TokenizerConfig(vocab=8192, length=128),
+  "m": TokenizerConfig(),
+}
+EPOCHS = {"dvae": 40, "transformer": 60, "clip": 60}
+LEAST, MOST = 300, 200_000
+
+
+def experiment(
+  data: str = "data/pictures", size: Literal["xs", "s", "m"] = "xs", examples: int | None = None
+) -> Experiment:
+  """All three stages; examples: how many pictures the steps are chosen for, those of `data` if not said.
+
+  Raises UserError where neither is there.
+  """
+  if examples is None:
+    prepared = open_prepared(data)
+    examples = len(prepared.source(prepared.splits[0]))
+  layers, heads = LAYERS_AND_HEADS[size]
+  steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 16), _steps("clip", examples, 128))
+  return demo.small(
+    name=f"pictures-{size}",
+    data=data,
+    words=WORDS[size],
+    codes=CODES[size],
+    layers=layers,
+    heads=heads,
+    steps=steps,
+    crops=4,
+  )
+
+
+def _steps(stage: str, examples: int, batch: int) -> int:
+  """So many times through the pictures, within reason."""
+  return min(MOST, max(LEAST, EPOCHS[stage] * examples // batch))

@@ -1,0 +1,147 @@
+"""Every experiment that comes with the project: its text is the committed one, and its stages trace at full size."""
+
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dalle_jax import experiment, golden, sharding
+from dalle_jax.experiment import Codes, dvae_stage
+from dalle_jax.training.step import abstract_state, make_step
+
+ROOT = Path(__file__).parents[1] / "experiments"
+NAMES = golden.names(ROOT)
+
+
+def variants(name):
+  """Arguments of the experiment's function: the defaults, and each choice of a parameter that has choices."""
+  found = [{}]
+
+  def look(signature):
+    for key, p in signature.parameters.items():
+      choices = typing.get_args(p.annotation) if typing.get_origin(p.annotation) is Literal else ()
+      found.extend({key: choice} for choice in choices if choice != p.default)
+    return {"examples": golden.EXAMPLES} if "examples" in signature.parameters else {}
+
+  experiment.load(ROOT / f"{name}.py", look)
+  return found
+
+
+def _id(name, arguments, stage):
+  return "-".join([name, *arguments.values(), stage])
+
+
+STAGES = [
+  pytest.param(name, arguments, stage, marks=[pytest.mark.slow] if arguments else [], id=_id(name, arguments, stage))
+  for name in NAMES
+  for arguments in variants(name)
+  for stage in golden.resolved(name, ROOT, **arguments).stages
+]
+
+
+def test_there_are_experiments():
+  assert "demo" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_committed_text_is_what_the_experiment_resolves_to(name):
+  file = golden.file(name, ROOT)
+  if not file.is_file():
+    pytest.fail(f"experiments/golden/{name}.txt is missing: run `make golden`")
+  if file.read_text() != golden.text(name, ROOT):
+    lines = set(golden.text(name, ROOT).splitlines()) ^ set(file.read_text().splitlines())
+    pytest.fail(f"experiments/golden/{name}.txt is not of today, run `make golden`: {sorted(lines)[:4]}")
+
+
+def test_no_committed_text_is_left_over():
+  texts = {str(file.relative_to(ROOT / "golden").with_suffix("")) for file in (ROOT / "golden").rglob("*.txt")}
+  assert texts - set(NAMES) == set(), "run `make golden`"
+
+
+def abstract_batch(stage, words):
+  """What the stage's view would give it, as shapes."""
+  b, model = stage.batch, stage.objective.model
+  text = {"text": jax.ShapeDtypeStruct((b, words.length), jnp.int32)}
+  if isinstance(stage.examples, Codes):
+    grid = stage.objective.dvae.grid if hasattr(model, "patch") else model.grid
+    return {"codes": jax.ShapeDtypeStruct((b, grid**2), jnp.uint16)} | text
+  side = stage.examples.crop.size
+  images = {"image": jax.ShapeDtypeStruct((b, side, side, 3), jnp.uint8)}
+  return images | (text if stage.examples.captions else {})
+
+
+@pytest.mark.parametrize(("name", "arguments", "stage"), STAGES)
+def test_a_stage_traces_at_full_size(name, arguments, stage):
+  """Initialisation, loss, gradient and update of the true sizes and batch, without a number computed."""
+  whole = golden.resolved(name, ROOT, **arguments)
+  own, mesh = whole.stage(stage), sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
+  options = {"mesh": mesh, "rules": whole.rules}
+  state = abstract_state(own.objective, own.optimizer, **options)
+  vae = dvae_stage(whole)
+  frozen = {}
+  if stage != vae and own.objective.dvae is not None:
+    frozen = {"dvae": sharding.unbox(jax.eval_shape(whole.stage(vae).objective.init, jax.random.key(0)))}
+  step = make_step(own.objective, own.optimizer, seed=whole.seed, **options)
+  after, metrics = jax.eval_shape(step, state, frozen, abstract_batch(own, whole.tokenizer))
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+  assert shapes(after) == shapes(state)
+  assert all(each.shape == () for each in metrics.values())
+  assert {"loss", "grad_norm", "learning_rate"} <= set(metrics)
+
+
+EXPERIMENT = """
+from dalle_jax.data.captions import TokenizerConfig
+from dalle_jax.experiment import Experiment
+
+def experiment():
+  return Experiment(name="{name}", data="d", tokenizer=TokenizerConfig(vocab=400), stages={{}})
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+  """A directory with two experiments and no texts."""
+  (tmp_path / "experiments/ablations").mkdir(parents=True)
+  (tmp_path / "experiments/one.py").write_text(EXPERIMENT.format(name="first"))
+  (tmp_path / "experiments/ablations/two.py").write_text(EXPERIMENT.format(name="second"))
+  monkeypatch.chdir(tmp_path)
+  return tmp_path / "experiments"
+
+
+def test_the_command_writes_the_texts_of_all_experiments(project):
+  assert golden.check(project) == ["ablations/two", "one"]
+  done = subprocess.run([sys.executable, "-m", "dalle_jax.golden"], capture_output=True, text=True)
+  assert (done.returncode, done.stdout) == (0, "2 experiments; changed: ablations/two, one\n"), done.stderr
+  assert golden.check(project) == []
+  lines = (project / "golden/one.txt").read_text().splitlines()
+  assert lines[:3] == ["kind = 'Experiment'", "name = 'first'", "data = 'd'"]
+  assert "tokenizer.vocab = 400" in lines
+  assert "name = 'second'" in (project / "golden/ablations/two.txt").read_text()
+
+
+def test_what_changed_what_is_new_and_what_is_gone_are_told(project):
+  assert golden.write(project) == ["ablations/two", "one"]
+  (project / "one.py").write_text(EXPERIMENT.format(name="changed"))
+  (project / "three.py").write_text(EXPERIMENT.format(name="third"))
+  (project / "ablations/two.py").unlink()
+  assert golden.check(project) == ["ablations/two", "one", "three"]
+  assert golden.write(project) == ["ablations/two", "one", "three"]
+  assert golden.check(project) == []
+  assert sorted(file.name for file in project.glob("golden/**/*.txt")) == ["one.txt", "three.txt"]
+
+
+def test_an_experiment_with_an_error_is_one_line_and_exit_code_2(project):
+  (project / "one.py").write_text("x = 1\nraise KeyError('lr')\n")
+  done = subprocess.run([sys.executable, "-m", "dalle_jax.golden"], capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (2, "golden: experiments/one.py:2: KeyError: 'lr'\n")
+
+
+def test_an_experiment_that_looks_at_the_data_is_resolved_without(project):
+  text = EXPERIMENT.format(name="n").replace("experiment():", "experiment(examples=None):")
+  (project / "one.py").write_text(text.replace("stages={}", "stages={}, seed=int(examples)"))
+  assert golden.resolved("one", project).seed == golden.EXAMPLES
