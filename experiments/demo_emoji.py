@@ -18,8 +18,9 @@ def experiment(
     name="demo-emoji",
     data=data,
     words=TokenizerConfig(vocab=4096, length=32, spaces=False),
-    codes=dvae.Config(image=32, vocab=1024, hidden=48, groups=2, blocks=1, code_dim=64, pool="average"),
+    codes=dvae.Config(image=32, vocab=2048, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
     layers=4,
     heads=4,
+    patch=8,
     steps=(dvae_steps, transformer_steps, clip_steps),
   )

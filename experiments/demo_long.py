@@ -18,8 +18,9 @@ def experiment(
     name="demo-long",
     data=data,
     words=TokenizerConfig(vocab=512, length=32, spaces=False),
-    codes=dvae.Config(image=64, vocab=1024, hidden=32, groups=3, blocks=1, code_dim=64, pool="average"),
+    codes=dvae.Config(image=64, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
     layers=6,
     heads=4,
+    patch=16,
     steps=(dvae_steps, transformer_steps, clip_steps),
   )

@@ -4,7 +4,7 @@ Run      dalle data prepare FOLDER --out runs/mine-data
          dalle train experiments/pictures.py --data runs/mine-data --size xs --workdir runs/mine
          dalle sample runs/mine "a caption"
 
-size     xs  32x32 pixels, 16x16 codes, 1 million parameters: a laptop, an hour
+size     xs  32x32 pixels, 8x8 codes, 1 million parameters: a laptop, an hour
          s   128x128 pixels, 16x16 codes, 26 million: a GPU
          m   256x256 pixels, 32x32 codes, 0.3 billion: a few GPUs
 """
@@ -19,11 +19,11 @@ from dalle_jax.experiment import Experiment
 from dalle_jax.models import dvae
 
 CODES = {
-  "xs": dvae.Config(image=32, vocab=512, hidden=48, groups=2, blocks=1, code_dim=64, pool="average"),
+  "xs": dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
   "s": dvae.Config(image=128, vocab=2048, hidden=64, groups=4, blocks=1, pool="average"),
   "m": dvae.Config(image=256, vocab=8192, hidden=128, groups=4, blocks=2, pool="average"),
 }
-LAYERS_AND_HEADS = {"xs": (4, 4), "s": (8, 16), "m": (24, 32)}
+LAYERS_HEADS_PATCH = {"xs": (4, 4, 8), "s": (8, 16, 16), "m": (24, 32, 32)}
 WORDS = {
   "xs": TokenizerConfig(vocab=2048, length=64),
   "s": TokenizerConfig(vocab=8192, length=128),
@@ -43,7 +43,7 @@ def experiment(
   if examples is None:
     prepared = open_prepared(data)
     examples = len(prepared.source(prepared.splits[0]))
-  layers, heads = LAYERS_AND_HEADS[size]
+  layers, heads, patch = LAYERS_HEADS_PATCH[size]
   steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 16), _steps("clip", examples, 128))
   return demo.small(
     name=f"pictures-{size}",
@@ -52,6 +52,7 @@ def experiment(
     codes=CODES[size],
     layers=layers,
     heads=heads,
+    patch=patch,
     steps=steps,
     crops=4,
   )

@@ -344,9 +344,13 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
 # Weights of another run.
 
 
-def trained(path, model, seed=0, **changes):
+SMALL = dvae.Config(image=4, vocab=32, hidden=8, groups=1, blocks=1, code_dim=4)
+SMALL_PICTURES = Pictures(crop=Stage1Crop(size=4))
+
+
+def trained(path, model, seed=0):
   """A workdir whose dVAE has saved weights of those sizes."""
-  own = experiment(dvae=dvae_stage_of(model, **changes))
+  own = experiment(dvae=dvae_stage_of(model, SMALL_PICTURES))
   workdir = Workdir.claim(path, own)
   mesh = sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
   objective = own.stage("dvae").objective
@@ -359,11 +363,11 @@ def trained(path, model, seed=0, **changes):
 
 @pytest.fixture(scope="module")
 def donor(tmp_path_factory):
-  return trained(tmp_path_factory.mktemp("donor") / "w", VAE)
+  return trained(tmp_path_factory.mktemp("donor") / "w", SMALL)
 
 
 def test_a_frozen_stage_has_the_weights_and_the_digest_of_the_run_it_is_from(donor, tmp_path):
-  frozen = dvae_stage_of(from_=str(donor[0].path), frozen=True)
+  frozen = dvae_stage_of(SMALL, SMALL_PICTURES, from_=str(donor[0].path), frozen=True)
   workdir = Workdir.claim(tmp_path / "w", experiment(dvae=frozen, transformer=prior()))
   params, digest = workdir.weights("dvae")
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), donor[1])
@@ -372,13 +376,13 @@ def test_a_frozen_stage_has_the_weights_and_the_digest_of_the_run_it_is_from(don
 
 def test_a_run_may_take_a_stage_from_a_run_that_took_it(donor, tmp_path):
   for name, before in (("a", donor[0].path), ("b", tmp_path / "a")):
-    frozen = dvae_stage_of(from_=str(before), frozen=True)
+    frozen = dvae_stage_of(SMALL, SMALL_PICTURES, from_=str(before), frozen=True)
     workdir = Workdir.claim(tmp_path / name, experiment(dvae=frozen, transformer=prior()))
   assert workdir.weights("dvae")[1] == donor[0].weights("dvae")[1]
 
 
 def test_a_frozen_stage_of_other_sizes_is_refused_with_the_arrays_that_differ(donor, tmp_path):
-  wide = dvae_stage_of(replace(VAE, hidden=16), from_=str(donor[0].path), frozen=True)
+  wide = dvae_stage_of(replace(SMALL, hidden=16), SMALL_PICTURES, from_=str(donor[0].path), frozen=True)
   workdir = Workdir.claim(tmp_path / "w", experiment(dvae=wide))
   with pytest.raises(UserError) as info:
     workdir.weights("dvae")

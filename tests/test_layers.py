@@ -14,7 +14,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page"),
-  ("evaluate", "showing"),
+  ("evaluate", "golden", "showing"),
   ("workdir",),
   ("experiment",),
   ("evaluation", "convert"),

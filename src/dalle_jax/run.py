@@ -68,6 +68,8 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
     _say(f"{name}: done, {steps} steps")
     return
   frozen, hashes = _frozen(stage, workdir)
+  if done:
+    _check_hashes(name, workdir, hashes)
   source, view = _examples(name, stage, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -127,10 +129,20 @@ def _dvae_of(workdir: Workdir) -> str:
 
 def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
   """The weights the stage reads but does not train, and their digests."""
-  if isinstance(stage.objective, DvaeElbo) or stage.objective.dvae is None:
+  if isinstance(stage.objective, DvaeElbo) or (stage.objective.dvae is None and not isinstance(stage.examples, Codes)):
     return {}, {}
-  params, digest = workdir.weights(dvae_stage(workdir.experiment()))
-  return {"dvae": params}, {"dvae": digest}
+  params, digest = workdir.weights(_dvae_of(workdir))
+  return {} if stage.objective.dvae is None else {"dvae": params}, {"dvae": digest}
+
+
+def _check_hashes(name: str, workdir: Workdir, hashes: dict[str, str]) -> None:
+  """Raises UserError where the stage was begun on codes of other dVAE weights than there are now."""
+  begun = json.loads(workdir.checkpoints(name).files()["hashes.json"])
+  if begun.get("dvae") != hashes.get("dvae"):
+    raise UserError(
+      f"stage {name} was begun on codes of another dVAE: remove {workdir.path / name} to train it anew, "
+      "or put that dVAE back"
+    )
 
 
 def _examples(name: str, stage: Stage, workdir: Workdir, prepared: Prepared, split: str) -> tuple[Any, pipeline.View]:

@@ -106,9 +106,9 @@ class Workdir:
     if stage.frozen:
       return Workdir.open(stage.from_).weights(name, like)
     checkpoints = self.checkpoints(name)
-    if not checkpoints.good_steps():
+    step = checkpoints.newest()
+    if step is None:
       raise UserError(f"{self.path} has no weights of stage {name} yet: run `dalle train` on it first")
-    step = checkpoints.good_steps()[-1]
     return checkpoints.restore_params(like, step=step), checkpoints.digest(step)
 
   @contextmanager

@@ -46,11 +46,7 @@ class PreparedSource(Sequence):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Raises StorageError naming the data set, split and example when a record is damaged or missing."""
-    try:
-      example = self.records[index]
-    except Exception as error:
-      reason = " ".join(str(error).split())[:120]
-      raise StorageError(f"cannot read example {index} of {self.path}, split {self.split} ({reason})") from error
+    example = self._record(index)
     return {
       "image": decode(example["image"]),
       "captions": _texts(example["captions"]),
@@ -61,7 +57,16 @@ class PreparedSource(Sequence):
   def captions(self) -> Iterator[list[str]]:
     """Each example's captions, without decoding its picture."""
     for i in range(len(self)):
-      yield _texts(self.records[i]["captions"])
+      yield _texts(self._record(i)["captions"])
+
+  def _record(self, index: int) -> dict[str, Any]:
+    if not -len(self) <= index < len(self):
+      raise IndexError(f"example {index} of {len(self)}")
+    try:
+      return self.records[index % len(self)]
+    except Exception as error:
+      reason = " ".join(str(error).split())[:120]
+      raise StorageError(f"cannot read example {index} of {self.path}, split {self.split} ({reason})") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,7 @@ def train(
           run.report(step, hook.fn(step, state.params if state.ema is None else state.ema))
         if save:
           checkpoints.save(step, state, files)
-        if stop and not last:
+        if stop or (last and asked_to_stop.is_set()):
           checkpoints.wait()
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state

@@ -1,0 +1,469 @@
+"""`dalle train` from data to drawings: all stages, whatever kills them, and what is told where something is wrong."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dalle_jax import cli
+from dalle_jax.data.captioned_scenes import Config
+from dalle_jax.data.codes import open_codes
+from dalle_jax.data.prepare import prepare
+from dalle_jax.data.scenes_source import Scenes
+from dalle_jax.training import metrics
+from dalle_jax.training.checkpoint import Checkpoints
+
+STAGES = ("dvae", "transformer", "clip")
+STEPS = 30
+
+EXPERIMENT = """
+from dalle_jax.data.captions import TokenizerConfig
+from dalle_jax.data.images import Stage1Crop
+from dalle_jax.experiment import Codes, Experiment, Pictures, Stage
+from dalle_jax.models import clip, dvae, transformer
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.schedules import Constant, Cosine
+from dalle_jax.training.optimizers import AdamW
+
+VAE = dvae.Config(image=16, vocab=32, hidden=8, groups=3, blocks=1, code_dim=4)
+WORDS = TokenizerConfig(vocab=320, length=96, spaces=False)
+READS = {"text_vocab": WORDS.vocab, "text": WORDS.length}
+STREAM = transformer.Config(**READS, image_vocab=32, grid=4, layers=2, heads=2, head_dim=4, mix=("row", "column"))
+TOWERS = clip.Config(
+  **READS, image=16, patch=8, embed=8, vision_layers=1, vision_width=8, vision_heads=2, text_layers=1, text_width=8,
+  text_heads=2,
+)
+
+
+def stage(objective, examples):
+  optimizer = AdamW(lr=Cosine(start=3e-3, end=1e-4, steps=30, warmup=3), decay=0.01, clip=1.0, ema=0.9)
+  often = {"save_every": 4, "log_every": 1, "show_every": 30}
+  return Stage(steps=30, batch=8, objective=objective, optimizer=optimizer, examples=examples, **often)
+
+
+def experiment():
+  elbo = DvaeElbo(model=VAE, kl=Constant(0.0), temperature=Constant(0.5), patches_from=20)
+  stages = {
+    "dvae": stage(elbo, Pictures(crop=Stage1Crop(size=16))),
+    "transformer": stage(TransformerNll(model=STREAM), Codes(crops=2)),
+    "clip": stage(ClipContrastive(model=TOWERS, dvae=VAE), Codes(crops=2)),
+  }
+  return Experiment(name="tiny", data="data", tokenizer=WORDS, stages=stages)
+"""
+
+# The command as it is, but for batches that come slowly, so that there is time to kill it.
+SLOWLY = """
+import sys, time
+from dalle_jax import cli
+from dalle_jax.data import pipeline
+
+own = pipeline.batches
+
+def slow(*args, **options):
+  for batch in own(*args, **options):
+    time.sleep(0.05)
+    yield batch
+
+pipeline.batches = slow
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+# The command on a disk on which every save finds too little room.
+ON_A_FULL_DISK = """
+import collections, shutil, sys
+from dalle_jax import cli
+
+shutil.disk_usage = lambda path: collections.namedtuple("usage", "total used free")(100, 99, 1)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """A directory with the experiment and 60 captioned scenes, in which all commands are typed."""
+  directory = tmp_path_factory.mktemp("place")
+  (directory / "tiny.py").write_text(EXPERIMENT)
+  prepare(Scenes(Config(image=16, train=60, valid=10, test=9, test_pairs=6)), directory / "data")
+  return directory
+
+
+def start(place, *argv, script=None):
+  command = ["-m", "dalle_jax"] if script is None else ["-c", script]
+  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+  return subprocess.Popen([sys.executable, *command, *map(str, argv)], cwd=place, env=environment, **pipes)
+
+
+def dalle(place, *argv, code=0, script=None):
+  """Runs a command to its end and returns what it printed."""
+  with start(place, *argv, script=script) as process:
+    out, err = process.communicate()
+  assert process.returncode == code, err
+  return out, err
+
+
+def train(workdir, *flags):
+  return ("train", "tiny.py", "--workdir", workdir, *flags)
+
+
+def refused(place, *argv, code=2, script=None):
+  """The one line of a command that fails."""
+  out, err = dalle(place, *argv, code=code, script=script)
+  assert out == ""
+  lines = [line for line in err.splitlines() if line.startswith("dalle: ")]
+  assert len(lines) == 1
+  assert err.endswith(lines[0] + "\n")
+  assert "Traceback" not in err
+  return lines[0]
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+  """A run that nobody touched: its workdir, and what it said."""
+  out, err = dalle(place, *train("whole"))
+  assert out == ""
+  return place / "whole", err
+
+
+def bits(workdir, stages=STAGES):
+  """What training computed: every array of the last checkpoints, the rows without the clock, the codes, the words."""
+  found = {"tokenizer": hashlib.sha256((workdir / "tokenizer.model").read_bytes()).hexdigest()}
+  for stage in stages:
+    checkpoints = Checkpoints(workdir / stage / "checkpoints")
+    found[stage] = checkpoints.digest()
+    for item in ("params", "opt", "ema", "counters"):
+      for path, array in checkpoints._read_numpy(STEPS, item).items():
+        found[f"{stage}/{item}/{path}"] = hashlib.sha256(array.tobytes()).hexdigest()
+    rows = metrics.read(workdir / stage / "metrics.jsonl")
+    found[f"{stage}/rows"] = [{k: v for k, v in row.items() if k != "timing"} for row in rows]
+  source = open_codes(workdir / "codes").source("train")
+  found["codes"] = {example["key"]: example["codes"].tolist() for example in source}
+  return found
+
+
+def copied(place, whole, name, *without):
+  """The untouched run's workdir without some of its stages, as if they had not begun."""
+  shutil.copytree(whole[0], place / name)
+  for each in without:
+    shutil.rmtree(place / name / each)
+  return place / name
+
+
+# From data to drawings.
+
+
+@pytest.mark.slow
+def test_all_stages_run_in_their_order_and_leave_what_they_should(whole):
+  workdir, said = whole
+  assert [what for what, _ in times(workdir)] == ["tokenizer", "dvae", "codes", "transformer", "clip"]
+  for stage in STAGES:
+    assert Checkpoints(workdir / stage / "checkpoints").good_steps() == [24, 28, 30]
+    files = Checkpoints(workdir / stage / "checkpoints").files()
+    assert {"experiment.json", "tokenizer.model", "hashes.json"} <= set(files)
+    assert json.loads(files["experiment.json"])["name"] == "tiny"
+    rows = metrics.read(workdir / stage / "metrics.jsonl")
+    assert {row["step"] for row in rows} == set(range(1, STEPS + 1))
+  for stage, picture in (("dvae", "reconstructions"), ("transformer", "samples")):
+    with Image.open(workdir / stage / f"pictures/{picture}-0000030.png") as image:
+      assert min(image.size) > 32
+  last = metrics.read(workdir / "transformer/metrics.jsonl")[-1]
+  assert {"loss", "loss_text", "loss_text_no_pads", "loss_image"} <= set(last)
+  assert len(open_codes(workdir / "codes").source("train")) == 60
+  assert open_codes(workdir / "codes").stamp.dvae == Checkpoints(workdir / "dvae/checkpoints").digest()
+  assert "codes: encoding 170 crops" in said  # two of each of 85 pictures
+
+
+def times(workdir):
+  rows = [json.loads(line) for line in (workdir / "times.jsonl").read_text().splitlines()]
+  return [(row["what"], row["seconds"]) for row in rows]
+
+
+@pytest.mark.slow
+def test_running_it_again_does_nothing(place, whole):
+  files = {file: file.stat().st_mtime_ns for file in whole[0].rglob("*") if file.is_file() and file.name != ".lock"}
+  out, err = dalle(place, *train("whole"))
+  assert out == ""
+  assert [line for line in err.splitlines() if "done" in line] == [f"{stage}: done, 30 steps" for stage in STAGES]
+  again = {file: file.stat().st_mtime_ns for file in whole[0].rglob("*") if file.is_file() and file.name != ".lock"}
+  assert {file.name for file in files if again.get(file) != files[file]} <= {"experiment.json"}
+  assert again.keys() == files.keys()
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_from_captions_and_the_best_are_kept(place, whole):
+  out, _ = dalle(place, "sample", "whole", "a red circle", "a blue square", "--num", 4, "--keep", 2, "--out", "drawn")
+  page = place / out.strip()
+  assert page == place / "drawn/index.html"
+  for caption in ("a red circle", "a blue square"):
+    assert caption in page.read_text()
+  assert [image.shape for image in drawn(page.parent)] == [(16, 16, 3)] * 4
+  assert len(list(page.parent.glob("**/sheet.png"))) == 2
+
+
+def drawn(directory):
+  """The pictures that were kept, of all captions in turn."""
+  found = []
+  for file in sorted(directory.glob("*/[0-9]*.png")):
+    with Image.open(file) as image:
+      found.append(np.asarray(image))
+  return found
+
+
+@pytest.mark.slow
+def test_the_same_seed_draws_the_same_pictures(place, whole):
+  seen = []
+  for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+    dalle(place, "sample", "whole", "a red circle", "--num", 2, "--keep", 2, "--seed", seed, "--out", name)
+    seen.append([image.tolist() for image in drawn(place / name)])
+  assert len(seen[0]) == 2
+  assert seen[0] == seen[1]
+  assert seen[0] != seen[2]
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_measured_and_shown(place, whole):
+  out, _ = dalle(place, "eval", "whole", "--captions", 4, "--samples", 2)
+  assert out.strip().endswith("whole/index.html")
+  found = json.loads((whole[0] / "evaluation.json").read_text())
+  assert set(found["losses"]) == set(STAGES)
+  assert "nll" in found["losses"]["dvae"]
+  assert "loss_image" in found["losses"]["transformer"]
+  assert found["best_of_n"]["test"]["2"]["of"] == 4
+  assert "What tiny draws" in (whole[0] / "index.html").read_text()
+
+
+# Killed and started again.
+
+
+def wait_for_steps(process, workdir, stage, count):
+  while len(metrics.read(workdir / stage / "metrics.jsonl")) < count:
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(place, whole, stage):
+  """SIGTERM saves and says so; SIGKILL costs time; the same command ends as the run that nobody touched."""
+  workdir = copied(place, whole, f"killed-{stage}", stage)
+  with start(place, *train(workdir.name), script=SLOWLY) as process:
+    wait_for_steps(process, workdir, stage, 7)
+    process.send_signal(signal.SIGTERM)
+    said = process.stderr.read()
+    assert process.wait() == 75, said
+  assert "Traceback" not in said
+  saved = Checkpoints(workdir / stage / "checkpoints").good_steps()[-1]
+  assert 7 <= saved < STEPS
+  assert re.fullmatch(rf"dalle: {stage} was asked to stop and saved step {saved}: .*", said.splitlines()[-1])
+  with start(place, *train(workdir.name), script=SLOWLY) as process:
+    wait_for_steps(process, workdir, stage, 20)
+    process.kill()
+  _, said = dalle(place, *train(workdir.name))
+  assert "going on from step" in said
+  assert bits(workdir) == bits(whole[0])
+
+
+@pytest.mark.slow
+def test_a_kill_while_codes_are_written_leaves_none_and_the_next_start_writes_them(place, whole):
+  workdir = copied(place, whole, "killed-codes", "codes", "transformer")
+  with start(place, *train(workdir.name)) as process:
+    while not (workdir / ".codes.preparing").exists():
+      assert process.poll() is None, process.stderr.read()
+      time.sleep(0.002)
+    process.kill()
+  assert not (workdir / "codes").exists()
+  dalle(place, *train(workdir.name))
+  assert not (workdir / ".codes.preparing").exists()
+  assert bits(workdir) == bits(whole[0])
+
+
+@pytest.mark.slow
+def test_a_kill_while_stale_codes_are_removed_is_no_trouble(place, whole):
+  workdir = copied(place, whole, "half-codes", "transformer")
+  (workdir / "codes/codes.json").unlink()
+  _, said = dalle(place, *train(workdir.name))
+  assert "codes: encoding 170 crops" in said
+  assert bits(workdir) == bits(whole[0])
+
+
+# Stages by themselves, and from other runs.
+
+
+@pytest.fixture(scope="module")
+def other(place):
+  """A run with another seed, of which only the dVAE is trained."""
+  dalle(place, *train("other", "--seed", 1, "--only", "dvae"))
+  return place / "other"
+
+
+@pytest.mark.slow
+def test_one_stage_can_be_run_alone(other, whole):
+  assert [what for what, _ in times(other)] == ["tokenizer", "dvae"]
+  assert not (other / "codes").exists()
+  assert not (other / "transformer").exists()
+  theirs, ours = (Checkpoints(workdir / "dvae/checkpoints").digest() for workdir in (other, whole[0]))
+  assert theirs != ours
+
+
+@pytest.mark.slow
+def test_codes_of_a_retrained_dvae_are_encoded_anew(place, whole, other):
+  workdir = copied(place, whole, "retrained", "dvae", "transformer")
+  shutil.copytree(other / "dvae", workdir / "dvae")
+  _, said = dalle(place, *train(workdir.name, "--only", "transformer"))
+  assert "codes: those of the workdir are of other weights or data; encoding anew" in said
+  stamp = open_codes(workdir / "codes").stamp
+  assert stamp.dvae == Checkpoints(other / "dvae/checkpoints").digest()
+  assert open_codes(whole[0] / "codes").stamp == dataclass_with(stamp, dvae=open_codes(whole[0] / "codes").stamp.dvae)
+
+
+def dataclass_with(value, **changes):
+  return type(value)(**(vars(value) | changes))
+
+
+@pytest.mark.slow
+def test_a_finished_dvae_of_another_run_is_taken_with_its_codes_and_no_others(place, whole, other):
+  for name in ("whole", "other"):
+    out, _ = dalle(place, "data", "encode", "data", "--dvae", name, "--out", f"codes-{name}", "--crops", 2)
+    assert out.strip().endswith(f"codes-{name}")
+  flags = ("--stages.dvae.from", "whole", "--stages.dvae.frozen", "True", "--only", "transformer")
+  wrong = refused(place, *train("wrong", *flags, "--stages.transformer.examples.dir", "codes-other"))
+  assert "the codes in codes-other are of another dVAE (" in wrong
+  dalle(place, *train("taken", *flags, "--stages.transformer.examples.dir", "codes-whole"))
+  assert not (place / "taken/dvae").exists()
+  assert not (place / "taken/codes").exists()
+  ours, theirs = (Checkpoints(place / name / "transformer/checkpoints").digest() for name in ("whole", "taken"))
+  assert ours == theirs
+
+
+@pytest.mark.slow
+def test_a_stage_begins_with_another_runs_weights(place, other):
+  """The first update of the warm-up has a rate of 0: after it the weights are still those it began with."""
+  dalle(place, *train("begun", "--stages.dvae.from", "other", "--stages.dvae.steps", 1, "--only", "dvae"))
+  begun, theirs = (Checkpoints(place / name / "dvae/checkpoints").digest() for name in ("begun", "other"))
+  assert begun == theirs
+  assert metrics.read(place / "begun/dvae/metrics.jsonl")[0]["learning_rate"] == 0
+
+
+@pytest.mark.slow
+def test_a_stage_of_other_sizes_is_refused_with_the_arrays_that_differ(place, other):
+  flags = ("--stages.dvae.from", "other", "--stages.dvae.objective.model.hidden", 16)
+  both = ("--stages.clip.objective.dvae.hidden", 16)
+  line = refused(place, *train("wide", *flags, *both, "--only", "dvae"))
+  assert "is of another model: " in line
+  assert ", wanted float32[" in line
+  line = refused(place, *train("wide-frozen", *flags, *both, "--stages.dvae.frozen", "True", "--only", "transformer"))
+  assert "is of another model: " in line
+
+
+# What is wrong is told in one line.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pretended", "tmpfs"])
+def test_a_full_disk_while_saving_is_exit_code_88_and_what_was_saved_is_good(place, whole, how):
+  workdir = place / f"full-{how}"
+  if how == "pretended":
+    copied(place, whole, workdir.name, "dvae")
+    line = refused(place, *train(workdir.name, "--only", "dvae"), code=88, script=ON_A_FULL_DISK)
+  else:
+    workdir.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", workdir], capture_output=True).returncode:
+      pytest.skip("mounting is not permitted here")
+    try:
+      line = refused(place, *train(workdir.name, "--only", "dvae", "--stages.dvae.keep", 100), code=88)
+      good = Checkpoints(workdir / "dvae/checkpoints").good_steps()
+    finally:
+      subprocess.run(["umount", workdir], check=True)
+    assert good
+    assert good[-1] < STEPS
+    assert f"checkpoint {good[-1]} is still good" in line
+  assert "cannot save checkpoint" in line
+  assert "no space left on device" in line
+
+
+@pytest.mark.parametrize(
+  ("flags", "says"),
+  [
+    (["--data", "nowhere"], "no data at nowhere: make it with `dalle data prepare"),
+    (["--data", "."], ". is not a prepared data set"),
+    (["--only", "dave"], "tiny has no stage 'dave'; it has dvae, transformer, clip"),
+    (["--workdir", "tiny.py"], "cannot write to tiny.py (File exists): take another --workdir"),
+    (["--stages.dvae.steps", "0"], "steps is 0"),
+    (["--stages.transformer.objective.model.grid", "8"], "stage transformer models 8x8 image tokens of 32, the dVAE"),
+    (["--stages.dvae.from", "nowhere"], "nowhere is not a workdir"),
+    (["--only", "transformer"], "w has no weights of stage dvae yet: run `dalle train` on it first"),
+    (["--mesh.data", "3"], "got a mesh of data=3, fsdp=1, model=1 for 8 devices"),
+  ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(place, monkeypatch, capfd, tmp_path, flags, says):
+  monkeypatch.chdir(place)
+  workdir = [] if "--workdir" in flags else ["--workdir", str(tmp_path / "w")]
+  assert cli.main(["train", "tiny.py", *workdir, *flags]) == 2
+  printed = capfd.readouterr()
+  assert printed.out == ""
+  assert says in printed.err
+  assert printed.err.count("dalle: ") == 1
+  assert printed.err.count("\n") == 1
+
+
+def test_a_workdir_of_another_experiment_is_one_line(place, monkeypatch, capfd, tmp_path):
+  monkeypatch.chdir(place)
+  argv = ["train", "tiny.py", "--workdir", str(tmp_path / "w"), "--only", "transformer"]
+  assert cli.main(argv) == 2  # there is no dVAE yet, but the workdir is taken
+  capfd.readouterr()
+  assert cli.main([*argv, "--seed", "7"]) == 2
+  assert capfd.readouterr().err == (
+    f"dalle: {tmp_path}/w holds another experiment (seed: 0 -> 7): take another --workdir\n"
+  )
+
+
+def test_a_place_that_may_not_be_written_is_one_line(place, monkeypatch, capfd):
+  with tempfile.TemporaryDirectory() as name:  # pytest's own directories can't be read by another user
+    directory = Path(name)
+    directory.chmod(0o755)
+    shutil.copytree(place / "data", directory / "data")
+    shutil.copy(place / "tiny.py", directory)
+    (directory / "locked").mkdir(mode=0o500)
+    monkeypatch.chdir(directory)
+    was = os.geteuid()
+    if was == 0:
+      os.seteuid(65534)
+    try:
+      assert cli.main(["train", "tiny.py", "--workdir", "locked/w"]) == 2
+    finally:
+      os.seteuid(was)
+    monkeypatch.undo()
+  assert capfd.readouterr().err == "dalle: cannot write to locked/w (Permission denied): take another --workdir\n"
+
+
+def test_captions_that_are_cut_off_are_counted(place, monkeypatch, capfd, tmp_path):
+  monkeypatch.chdir(place)
+  sizes = ["--tokenizer.length", "--stages.transformer.objective.model.text", "--stages.clip.objective.model.text"]
+  flags = [word for flag in sizes for word in (flag, "9")]
+  assert cli.main(["train", "tiny.py", "--workdir", str(tmp_path / "w"), "--only", "transformer", *flags]) == 2
+  said = capfd.readouterr().err.splitlines()[0]
+  found = re.fullmatch(r"transformer: (\d+) of 120 captions have more than 8 tokens and are cut off at their end", said)
+  assert 20 < int(found[1]) <= 120
+
+
+def test_a_second_process_on_the_same_workdir_is_refused(place, monkeypatch, capfd, tmp_path):
+  from dalle_jax.training import lock
+
+  monkeypatch.chdir(place)
+  with lock.held(tmp_path / "w"):
+    assert cli.main(["train", "tiny.py", "--workdir", str(tmp_path / "w"), "--workers", "1"]) == 2
+  assert "is in use by process" in capfd.readouterr().err
+  assert not (tmp_path / "w/experiment.json").exists()
