@@ -6,6 +6,7 @@ layers a cache: the fastest that its own code can do.
 """
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ warnings.filterwarnings("ignore", category=UserWarning)
 taming = types.ModuleType("taming.models.vqgan")  # DALLE-pytorch imports it for a VAE that is not used here
 taming.VQModel = taming.GumbelVQ = object
 sys.modules.update({"taming": taming, "taming.models": taming, "taming.models.vqgan": taming})
+
 
 import torch  # noqa: E402
 from dalle_pytorch import DALLE, DiscreteVAE  # noqa: E402
@@ -100,7 +102,7 @@ def sample(shape, types_, *, repaired, tokens):
     except Enough:
       pass
     begun = model.begun
-    each = [after - before for before, after in zip(begun, begun[1:])]
+    each = [after - before for before, after in itertools.pairwise(begun)]
     found = {"median_token_s": statistics.median(each), "network_s": sum(model.inside) / count}
     return {"seconds": (begun[-1] - begun[0]) / count} | found
 

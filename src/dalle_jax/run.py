@@ -67,10 +67,13 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
   if done and done[-1] >= steps:
     _say(f"{name}: done, {steps} steps")
     return
+  words = workdir.tokenizer() if _reads_text(stage) else None
+  if words is not None:
+    _warn_of_truncation(name, prepared, split, words)
   frozen, hashes = _frozen(stage, workdir)
   if done:
     _check_hashes(name, workdir, hashes)
-  source, view = _examples(name, stage, workdir, prepared, split)
+  source, view = _examples(stage, words, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
     return pipeline.batches(
@@ -145,11 +148,11 @@ def _check_hashes(name: str, workdir: Workdir, hashes: dict[str, str]) -> None:
     )
 
 
-def _examples(name: str, stage: Stage, workdir: Workdir, prepared: Prepared, split: str) -> tuple[Any, pipeline.View]:
+def _examples(
+  stage: Stage, words: Tokenizer | None, workdir: Workdir, prepared: Prepared, split: str
+) -> tuple[Any, pipeline.View]:
   """What the stage reads, and how it sees it."""
-  seed, words = workdir.experiment().seed, workdir.tokenizer() if _reads_text(stage) else None
-  if words is not None:
-    _warn_of_truncation(name, prepared, split, words)
+  seed = workdir.experiment().seed
   if isinstance(stage.examples, Codes):
     return _codes(stage.examples, workdir, prepared).source(split), views.CodesView(tokenizer=words)
   own: Pictures = stage.examples
