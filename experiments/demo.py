@@ -23,7 +23,7 @@ def experiment(
   return small(
     name="demo",
     data=data,
-    words=TokenizerConfig(vocab=512, length=32, spaces=False),
+    words=TokenizerConfig(vocab=512, length=32, spaces=False, dropout=0.0),
     codes=dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
     layers=4,
     heads=4,
