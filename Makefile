@@ -53,12 +53,12 @@ demo: $(READY)  ## in minutes: train on captioned scenes, draw from captions nev
 	$(DALLE) train experiments/demo.py --workdir $(DEMO) --data $(DEMO)-data $(TINY)
 	$(DALLE) eval $(DEMO) $(BRIEF)
 
-demo-long: $(READY)  ## within the hour: the same at 64x64 pixels, longer
+demo-long: $(READY)  ## meant for an hour: the same at 64x64 pixels, longer
 	@[ -d $(LONG)-data ] || $(DALLE) data prepare captioned_scenes --out $(LONG)-data --image 64 --train 60000
 	$(DALLE) train experiments/demo_long.py --workdir $(LONG) --data $(LONG)-data
 	$(DALLE) eval $(LONG)
 
-demo-emoji: $(READY)  ## in half an hour: train on emoji and their names (needs Debian's font and annotations)
+demo-emoji: $(READY)  ## meant for half an hour: train on emoji and their names (needs Debian's font and annotations)
 	@[ -d $(EMOJI)-data ] || $(DALLE) data prepare emoji --out $(EMOJI)-data
 	$(DALLE) train experiments/demo_emoji.py --workdir $(EMOJI) --data $(EMOJI)-data
 	$(DALLE) eval $(EMOJI)

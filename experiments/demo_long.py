@@ -1,4 +1,4 @@
-"""The demo at 64x64 pixels and with an hour to train: the same three stages, wider, with twice the scenes.
+"""The demo at 64x64 pixels, meant for an hour: the same three stages, deeper, longer, with twice the scenes.
 
 Run      make demo-long       (prepares runs/demo-long-data, trains in runs/demo-long, writes runs/demo-long/index.html)
 """
@@ -13,7 +13,7 @@ from dalle_jax.models import dvae
 def experiment(
   data: str = "runs/demo-long-data", dvae_steps: int = 3000, transformer_steps: int = 4500, clip_steps: int = 1500
 ) -> Experiment:
-  """All three stages for an hour on two cores."""
+  """All three stages, meant for an hour on two cores."""
   return demo.small(
     name="demo-long",
     data=data,

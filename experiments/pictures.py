@@ -4,19 +4,25 @@ Run      dalle data prepare FOLDER --out runs/mine-data
          dalle train experiments/pictures.py --data runs/mine-data --size xs --workdir runs/mine
          dalle sample runs/mine "a caption"
 
-size     xs  32x32 pixels, 8x8 codes, 1 million parameters: a laptop, an hour
-         s   128x128 pixels, 16x16 codes, 26 million: a GPU
-         m   256x256 pixels, 32x32 codes, 0.3 billion: a few GPUs
+size     xs  32x32 pixels, 8x8 codes, 1.6 million parameters in the transformer: for a laptop
+         s   128x128 pixels, 16x16 codes, 26 million: for a GPU
+         m   256x256 pixels, 32x32 codes, 0.3 billion: for a few GPUs
+
+At s and m the dVAE learns as in the paper; at xs as in the demo, where the encoder stays a table of patches.
 """
 
+import dataclasses
 from typing import Literal
 
 import demo
 
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.prepared import open_prepared
-from dalle_jax.experiment import Experiment
+from dalle_jax.experiment import Experiment, Stage
 from dalle_jax.models import dvae
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.schedules import Cosine
+from dalle_jax.training.optimizers import AdamW
 
 CODES = {
   "xs": dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
@@ -44,8 +50,8 @@ def experiment(
     prepared = open_prepared(data)
     examples = len(prepared.source(prepared.splits[0]))
   layers, heads, patch = LAYERS_HEADS_PATCH[size]
-  steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 16), _steps("clip", examples, 128))
-  return demo.small(
+  steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 32), _steps("clip", examples, 64))
+  found = demo.small(
     name=f"pictures-{size}",
     data=data,
     words=WORDS[size],
@@ -55,6 +61,19 @@ def experiment(
     patch=patch,
     steps=steps,
     crops=4,
+  )
+  return found if size == "xs" else dataclasses.replace(found, stages=found.stages | {"dvae": _as_published(found)})
+
+
+def _as_published(found: Experiment) -> Stage:
+  """The dVAE's stage with the paper's bound, relaxation and rates, over this stage's steps (paper A.2)."""
+  stage, steps = found.stages["dvae"], found.stages["dvae"].steps
+  kl = Cosine(start=0.0, end=6.6, steps=max(1, steps // 20))
+  temperature = Cosine(start=1.0, end=1 / 16, steps=max(1, steps // 2))
+  return dataclasses.replace(
+    stage,
+    objective=DvaeElbo(model=stage.objective.model, kl=kl, temperature=temperature),
+    optimizer=AdamW(lr=Cosine(start=1e-4, end=1.25e-6, steps=steps), decay=1e-4, ema=0.999),
   )
 
 

@@ -47,6 +47,16 @@ def test_fifty_pictures_are_prepared_trained_on_and_drawn(folder, tmp_path, capf
       assert picture.size == (32, 32)
 
 
+def test_larger_sizes_learn_their_dvae_as_the_paper_did():
+  from dalle_jax import experiment
+
+  for size in ("s", "m"):
+    found = experiment.load(EXPERIMENT, lambda signature, size=size: {"examples": 1000, "size": size})
+    stage = found.stages["dvae"]
+    assert (stage.objective.kl.end, stage.objective.temperature.start, stage.objective.patches_from) == (6.6, 1.0, 0)
+    assert stage.optimizer.slower == ()
+
+
 def test_steps_follow_the_number_of_pictures():
   from dalle_jax import experiment
 

@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle_jax import cli
+from dalle_jax import cli, run
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.prepare import prepare
 from dalle_jax.data.scenes_source import Scenes
+from dalle_jax.errors import UserError
 from dalle_jax.training import metrics
 from dalle_jax.training.checkpoint import Checkpoints
+from dalle_jax.workdir import Workdir
 
 STAGES = ("dvae", "transformer", "clip")
 STEPS = 30
@@ -457,6 +459,17 @@ def test_captions_that_are_cut_off_are_counted(place, monkeypatch, capfd, tmp_pa
   said = capfd.readouterr().err.splitlines()[0]
   found = re.fullmatch(r"transformer: (\d+) of 120 captions have more than 8 tokens and are cut off at their end", said)
   assert 20 < int(found[1]) <= 120
+
+
+def test_a_stage_begun_on_codes_of_another_dvae_is_not_gone_on_with(monkeypatch, tmp_path):
+  class Begun:
+    def files(self):
+      return {"hashes.json": b'{"dvae": "a"}'}
+
+  monkeypatch.setattr(Workdir, "checkpoints", lambda self, stage: Begun())
+  run._check_hashes("transformer", Workdir(tmp_path), {"dvae": "a"})
+  with pytest.raises(UserError, match=r"begun on codes of another dVAE: remove .*transformer to train it anew"):
+    run._check_hashes("transformer", Workdir(tmp_path), {"dvae": "b"})
 
 
 def test_a_second_process_on_the_same_workdir_is_refused(place, monkeypatch, capfd, tmp_path):

@@ -1,5 +1,6 @@
 """CLIP's objective: the symmetric loss against NumPy, negatives, and a batch spread over devices that stays one."""
 
+import dataclasses
 import functools
 
 import jax
@@ -179,13 +180,14 @@ def test_one_that_came_out_unspoilt_is_no_negative_of_itself():
   ("wrong", "message"),
   [
     ({"spoil_picture": 1.5}, "spoil_picture is 1.5"),
+    ({"spoil_picture": 0.1, "model": dataclasses.replace(TINY, image=9, patch=3)}, "of which 9 is no multiple"),
     ({"spoil_caption": -0.1}, "spoil_caption is -0.1"),
     ({"dvae": dvae.Config(image=16, groups=2)}, "CLIP reads 8 pixels, the dVAE makes 16"),
   ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(wrong, message):
   with pytest.raises(UserError, match=message) as caught:
-    ClipContrastive(model=TINY, **wrong)
+    ClipContrastive(**{"model": TINY} | wrong)
   assert "\n" not in str(caught.value)
 
 

@@ -132,6 +132,13 @@ def test_sigterm_saves_the_step_at_hand_and_is_told_apart(toy, whole, tmp_path):
   assert rows(tmp_path) == whole[1]
 
 
+def test_sigterm_in_the_last_step_is_not_forgotten(toy, tmp_path):
+  hooks = [Hook(every=5, fn=lambda step, params: os.kill(os.getpid(), signal.SIGTERM))]
+  with pytest.raises(TrainingPreempted, match="saved step 5"):
+    train(steps=5, **toy.options("denoise", tmp_path, hooks=hooks))
+  assert Checkpoints(tmp_path / "checkpoints").newest() == 5
+
+
 def test_too_many_updates_in_a_row_that_are_not_finite_stop_the_run(toy, tmp_path):
   def batches(start):
     for i, batch in enumerate(toy.batches(toy.vectors, start), start):

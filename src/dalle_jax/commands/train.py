@@ -38,10 +38,8 @@ def run(argv: list[str]) -> int:
   from dalle_jax import run as runner
   from dalle_jax.commands import flags
 
-  own: list[str] = []
-
   def choose(signature: inspect.Signature) -> dict[str, Any]:
-    own[:], rest[:] = _of_the_file(signature, rest)
+    own, rest[:] = _of_the_file(signature, rest)
     return vars(flags.parse(_parameters(signature), own, prog=f"dalle train {file}"))
 
   loaded = experiment.load(file, choose)

@@ -39,6 +39,10 @@ class ClipContrastive:
     for name in ("spoil_picture", "spoil_caption"):
       if not 0 <= getattr(self, name) <= 1:
         raise UserError(f"CLIP's {name} is {getattr(self, name)}: a share, 0 to 1, is wanted")
+    if self.spoil_picture and self.model.image % SPOILT_BLOCK:
+      raise UserError(
+        f"CLIP's spoil_picture takes blocks of {SPOILT_BLOCK} pixels, of which {self.model.image} is no multiple"
+      )
     if self.dvae is not None and self.dvae.image != self.model.image:
       raise UserError(f"CLIP reads {self.model.image} pixels, the dVAE makes {self.dvae.image}: make them equal")
 

@@ -7,9 +7,9 @@ Gaussians around the centres c_k, all of one variance s²:
 
     logit_k(f) = (c_k . (A f + a) - |c_k|² / 2) / s²
 
-s² is such that a position is left with ENTROPY nats of doubt: sharper, and no gradient would reach the encoder. The
-codebook's vectors become a random projection of the centres, so that like patches have like vectors. Training then
-moves everything, as from any other start; the encoder should move slowly (`AdamW.slower`), or the codes are lost again.
+s² is such that a position is left with ENTROPY nats of doubt: the decoder then meets few wrong codes. The codebook's
+vectors become a random projection of the centres, so that like patches have like vectors. An encoder that moves from
+here as fast as the decoder loses the codes again, so `AdamW.slower` should slow it down, or stop it.
 
 N pictures, H W pixels, P patches, X sub-pixels of a patch, C features, V codes, D code's dimensions.
 """
