@@ -13,17 +13,18 @@ from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Cosine
+from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 1200, transformer_steps: int = 1400, clip_steps: int = 400
+  data: str = "runs/demo-data", dvae_steps: int = 1000, transformer_steps: int = 4400, clip_steps: int = 400
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
     name="demo",
     data=data,
-    words=TokenizerConfig(vocab=512, length=32, spaces=False, dropout=0.0),
+    words=TokenizerConfig(vocab=512, length=28, spaces=False, dropout=0.0),
     codes=dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
     layers=4,
     heads=4,
@@ -48,7 +49,8 @@ def small(
 
   patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture. What differs from the paper, because
   there is so little time: the codebook starts from the data's patches and the encoder stays there, the KL
-  weight and the relaxation's first temperature are low, and CLIP has near misses among its negatives.
+  weight and the relaxation's first temperature are low, the transformer's matrices are trained by Muon, and CLIP has
+  near misses among its negatives.
   """
   dvae_steps, transformer_steps, clip_steps = steps
   stream = transformer.Config(
@@ -96,9 +98,9 @@ def small(
       ),
       "transformer": Stage(
         steps=transformer_steps,
-        batch=32,
+        batch=16,
         objective=TransformerNll(model=stream),
-        optimizer=AdamW(lr=_rate(2e-3, transformer_steps), b2=0.96, decay=4.5e-2, clip=4.0, ema=0.99),
+        optimizer=Muon(lr=_rate(6e-3, transformer_steps), b2=0.96, decay=4.5e-2, clip=4.0, ema=0.99, matrices=5 / 3),
         examples=Codes(crops=crops),
         show_every=max(1, transformer_steps // 2),
       ),

@@ -31,6 +31,8 @@ from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.schedules import Constant, Linear
 from dalle_jax.training import metrics
 from dalle_jax.training.loop import train as real_train
+from dalle_jax.training.muon import Muon
+from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.step import abstract_state, make_step
 from dalle_jax.workdir import Workdir
 
@@ -146,7 +148,8 @@ class Toy:
 
   def init(self, key):
     kernel = sharding.axes(jax.nn.initializers.normal(1.0), "embed", "mlp")(key, (2, 4))
-    return {"kernel": kernel, "bias": sharding.axes(jax.nn.initializers.ones, "mlp")(key, (4,))}
+    bias = sharding.axes(jax.nn.initializers.ones, "mlp")(key, (4,))
+    return {"kernel": kernel, "bias": bias, "up": {"kernel": kernel}}  # "up" is a matrix to Muon
 
   def loss(self, params, frozen, batch, key, step):
     loss = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)) + jnp.mean(batch["x"])
@@ -267,7 +270,8 @@ def optimizer(world, whole, path, new):
   """The lowered update is another one."""
   name, _, rest = path.removeprefix("stages.").partition(".")
   own = replace(whole.stages[name].optimizer, slower=())  # which names parts of the true model
-  return update(own), update(put(own, rest.removeprefix("optimizer."), new))
+  changed = replace(new, slower=()) if rest == "optimizer" else put(own, rest.removeprefix("optimizer."), new)
+  return update(own), update(changed)
 
 
 def everywhere(*suffixes):
@@ -451,6 +455,11 @@ def other(a, b):
   return lambda value: b if value == a else a
 
 
+def other_optimizer(value):
+  shared = {field.name: getattr(value, field.name) for field in dataclasses.fields(AdamW)}
+  return AdamW(**shared) if isinstance(value, Muon) else Muon(**shared)
+
+
 def unless_none(change, new):
   return lambda value: new if value is None else change(value)
 
@@ -497,6 +506,9 @@ TABLE = (
   ("stages.*.optimizer.second_moment_clamp", unless_none(times(2), 5.0), optimizer),
   ("stages.*.optimizer.ema", unless_none(times(0.7), 0.5), optimizer),
   ("stages.*.optimizer.ema_every", plus(1), optimizer),
+  ("stages.*.optimizer.kind", other_optimizer, optimizer),
+  ("stages.*.optimizer.momentum", times(0.7), optimizer),
+  ("stages.*.optimizer.matrices", times(0.7), optimizer),
   ("stages.*.optimizer.slower", to((("kernel", 0.5),)), optimizer),
   # What is read.
   ("stages.*.examples.crop.size", times(2), crop_size),

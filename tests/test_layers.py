@@ -23,7 +23,7 @@ LAYERS = (
   ("models",),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
-  ("errors", "__init__"),
+  ("errors", "allocator", "__init__"),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}
 

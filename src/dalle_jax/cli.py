@@ -7,6 +7,7 @@ health, 88 storage. `--debug` anywhere shows the traceback as well.
 import sys
 from collections.abc import Callable, Sequence
 
+from dalle_jax import allocator
 from dalle_jax.errors import StorageError, TrainingPreempted, TrainingUnhealthy, UserError
 
 HELP = """\
@@ -28,6 +29,7 @@ dalle COMMAND --help tells a command's flags. --debug shows the traceback of an 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs `dalle ARGV`; returns the exit code."""
+  allocator.keep_freed_memory()
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv
   argv = [arg for arg in argv if arg != "--debug"]

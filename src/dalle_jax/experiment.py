@@ -23,6 +23,7 @@ from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
 Objective = DvaeElbo | TransformerNll | ClipContrastive
@@ -63,7 +64,7 @@ class Stage:
   steps: int
   batch: int
   objective: Objective
-  optimizer: AdamW
+  optimizer: AdamW | Muon
   examples: Pictures | Codes
   save_every: int = 1000
   keep: int = 3

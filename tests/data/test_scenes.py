@@ -13,6 +13,7 @@ from dalle_jax.data import captioned_scenes, scene_captions, scene_drawing, scen
 from dalle_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test", "test_pairs")
+BACKGROUNDS = tuple(scenes.BACKGROUNDS)
 
 
 def draw_many(split, number):
@@ -68,10 +69,13 @@ def test_outlines_are_anti_aliased_and_sub_pixel_moves_show():
   assert (pictures[0] != pictures[1]).any()
 
 
-def test_centres_lie_at_every_pixel_phase(by_split):
-  phases = [coordinate % 4 for scene in by_split["train"] for o in scene.objects for coordinate in o.centre]
-  counts, _ = np.histogram(phases, bins=16, range=(0, 4))  # quarter pixels of a 4-pixel token
-  assert counts.min() > 0.5 * counts.mean()
+@pytest.mark.parametrize("pixel", [1.0, 0.5])
+def test_centres_lie_at_every_whole_pixel_of_a_token(pixel):
+  drawn = [scene_layout.sample(random.Random(i), count=1 + i % 3, split="train", pixel=pixel) for i in range(300)]
+  phases = [coordinate / pixel % 4 for scene in drawn for o in scene.objects for coordinate in o.centre]
+  counts = Counter(phases)
+  assert set(counts) == {0, 1, 2, 3}
+  assert min(counts.values()) > 0.8 * len(phases) / 4
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -95,36 +99,41 @@ def test_every_relation_occurs_and_holds_in_the_layout(by_split, split):
       elif name == "above":
         assert ay + ah < by - bh
       elif name == "on top of":
-        assert ay + ah == pytest.approx(by - bh, abs=0.01)
-        assert abs(ax - bx) < 1.01
+        assert -1 < ay + ah - (by - bh) <= 1e-6  # they touch, or less than a pixel is between them
+        assert abs(ax - bx) <= 1
       else:
         assert abs(ax - bx) + aw < bw
         assert abs(ay - by) + ah < bh
   assert set(seen) == {"left of", "above", "on top of", "inside"}
 
 
-def withheld(kind):
-  shape, colour, size, texture = kind
-  return any((shape, colour, word) in scene_splits.WITHHELD for word in (size, texture))
+def withheld(scene):
+  """How many objects of the scene are, before its background, a withheld combination."""
+  return sum((*o.kind, scene.background) in scene_splits.WITHHELD for o in scene.objects)
 
 
 def test_train_and_valid_hold_no_withheld_combination(by_split):
   for scene in by_split["train"] + by_split["valid"]:
-    for o in scene.objects:
-      assert not withheld(o.kind)
-      assert (o.shape, o.colour) not in scene_splits.WITHHELD_PAIRS
+    assert withheld(scene) == 0
+    assert not any((o.shape, o.colour) in scene_splits.WITHHELD_PAIRS for o in scene.objects)
 
 
 def test_each_test_scene_holds_one_withheld_combination_of_pairs_that_train_shows(by_split):
   shown = {(o.shape, o.colour) for scene in by_split["train"] for o in scene.objects}
   for scene in by_split["test"]:
-    assert sum(withheld(o.kind) for o in scene.objects) == 1
+    assert withheld(scene) == 1
     assert all((o.shape, o.colour) in shown for o in scene.objects)
 
 
-def test_train_shows_every_pair_but_the_withheld_ones(by_split):
-  shown = {(o.shape, o.colour) for scene in by_split["train"] for o in scene.objects}
-  assert shown == set(itertools.product(scenes.SHAPES, scenes.COLOURS)) - set(scene_splits.WITHHELD_PAIRS)
+def test_test_shows_every_withheld_combination_and_train_every_other(by_split):
+  shown = {
+    split: {(*o.kind, scene.background) for scene in draw_many(split, 6000) for o in scene.objects}
+    for split in ("train", "test")
+  }
+  pairs = set(itertools.product(scenes.SHAPES, scenes.COLOURS)) - set(scene_splits.WITHHELD_PAIRS)
+  whole = {(*pair, *rest) for pair in pairs for rest in itertools.product(scenes.SIZES, scenes.TEXTURES, BACKGROUNDS)}
+  assert set(scene_splits.WITHHELD) <= shown["test"]
+  assert shown["train"] == whole - set(scene_splits.WITHHELD)
 
 
 def test_each_scene_of_the_second_split_holds_one_withheld_pair(by_split):
@@ -135,9 +144,8 @@ def test_each_scene_of_the_second_split_holds_one_withheld_pair(by_split):
 def test_withheld_combinations_are_always_named_in_full(by_split):
   for seed, scene in enumerate(by_split["test"]):
     _, claims = scene_captions.caption(scene, seed)
-    for o, claim in zip(scene.objects, claims.objects):
-      if withheld(o.kind):
-        assert any((claim.shape, claim.colour, word) in scene_splits.WITHHELD for word in (claim.size, claim.texture))
+    said = {(c.shape, c.colour, c.size, c.texture, claims.background) for c in claims.objects}
+    assert len(said & set(scene_splits.WITHHELD)) == 1
 
 
 def test_what_captions_claim_is_true_and_in_their_words(by_split):

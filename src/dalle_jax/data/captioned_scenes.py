@@ -59,7 +59,7 @@ class CaptionedScenes(tfds.core.GeneratorBasedBuilder):
 def make_example(config: Config, split: str, index: int) -> dict[str, Any]:
   """Example `index` of a split: PNG bytes, captions, key, attributes."""
   rng = random.Random(f"{config.seed}/{split}/{index}")
-  scene = scene_layout.sample(rng, count=1 + index % 3, split=split)
+  scene = scene_layout.sample(rng, count=1 + index % 3, split=split, pixel=scenes.FRAME / config.image)
   captions, claims = zip(*(scene_captions.caption(scene, rng.getrandbits(32)) for _ in range(config.captions)))
   png = io.BytesIO()
   Image.fromarray(scene_drawing.draw(scene, config.image)).save(png, "PNG", compress_level=1)

@@ -1,7 +1,7 @@
 """Words for scenes: templates and synonyms, lower-case, each caption a function of (scene, seed).
 
 Shape and colour of every object, and every relation, are always said. Size, texture and background are said sometimes,
-except that a withheld combination is always named in full (`scene_splits.must_say`). What is said is right, and is
+except that a withheld combination is always named in full (`scene_splits.in_full`). What is said is right, and is
 returned as claims.
 """
 
@@ -56,10 +56,9 @@ def _pick(rng: random.Random, values):
 
 
 def _what_to_say(rng, scene) -> scenes.Claims:
-  objects = []
-  for each in scene.objects:
-    must = scene_splits.must_say(each.kind)
-    said = {name: name in must or rng.random() < SAID[name] for name in ("size", "texture")}
+  objects, in_full = [], [scene_splits.in_full(each.kind, scene.background) for each in scene.objects]
+  for each, must in zip(scene.objects, in_full):
+    said = {name: must or rng.random() < SAID[name] for name in ("size", "texture")}
     objects.append(
       scenes.ObjectClaim(
         shape=each.shape,
@@ -68,7 +67,7 @@ def _what_to_say(rng, scene) -> scenes.Claims:
         texture=each.texture if said["texture"] else None,
       )
     )
-  background = scene.background if rng.random() < SAID["background"] else None
+  background = scene.background if any(in_full) or rng.random() < SAID["background"] else None
   return scenes.Claims(objects=tuple(objects), relations=scene.relations, background=background)
 
 

@@ -1,12 +1,13 @@
-"""Draws a scene at random: which objects, in which relations, and where. Centres are continuous and objects never
-overlap unless one is inside the other.
+"""Draws a scene at random: which objects, in which relations, and where. Centres are at any whole pixel and objects
+never overlap unless one is inside the other.
 
-Relations in space, A before B. Left of, above: a gap of at least GAP units along one axis, and at most SHIFT between
-the centres along the other. On top of: A's lowest point is as high as B's highest, the centres nearly in a column.
-Inside: A small, B large and solid, a wall of at least WALL units around A.
+Relations in space, A before B. Left of, above: a gap of at least GAP units along one axis, and about SHIFT at most
+between the centres along the other. On top of: A's lowest point is as high as B's highest or less than a pixel higher,
+the centres nearly in a column. Inside: A small, B large and solid, a wall of at least WALL units around A.
 """
 
 import functools
+import math
 import random
 
 from dalle_jax.data import scene_splits, scenes
@@ -30,8 +31,10 @@ CHAINS = tuple(
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def sample(rng: random.Random, *, count: int, split: str) -> scenes.Scene:
+def sample(rng: random.Random, *, count: int, split: str, pixel: float = 1.0) -> scenes.Scene:
   """A scene of `count` objects that belongs to `split` (see `scene_splits`). The same generator state, the same scene.
+
+  pixel: a pixel's side in units, of which all centres are multiples.
 
   Raises:
     UserError: no such split, or a count other than 1, 2, 3.
@@ -43,14 +46,15 @@ def sample(rng: random.Random, *, count: int, split: str) -> scenes.Scene:
   names = {1: (), 2: (_pick(rng, scenes.RELATIONS),), 3: _pick(rng, CHAINS)}[count]
   relations = tuple((i, name, i + 1) for i, name in enumerate(names))
   while True:
-    kinds = _kinds(rng, count, relations, split)
+    background = _pick(rng, tuple(scenes.BACKGROUNDS))
+    kinds = _kinds(rng, count, relations, split, background)
     if kinds is None:
       continue
     for _ in range(4):  # a few layouts before other objects are tried, or large beside large would be rarer still
-      centres = _centres(rng, kinds, names)
+      centres = _centres(rng, kinds, names, pixel)
       if centres is not None:
         objects = tuple(_object(kind, centre) for kind, centre in zip(kinds, centres))
-        return scenes.Scene(background=_pick(rng, tuple(scenes.BACKGROUNDS)), objects=objects, relations=relations)
+        return scenes.Scene(background=background, objects=objects, relations=relations)
 
 
 def _pick(rng: random.Random, values):
@@ -62,7 +66,7 @@ def _object(kind, centre=(0.0, 0.0)) -> scenes.Object:
   return scenes.Object(shape=shape, colour=colour, size=size, texture=texture, centre=centre)
 
 
-def _kinds(rng, count, relations, split):
+def _kinds(rng, count, relations, split, background):
   """The kind of each object, or None if this draw has two of a colour or an inner object that its outer can't hold."""
   new = _pick(rng, range(count)) if split in ("test", "test_pairs") else None
   kinds = []
@@ -70,7 +74,7 @@ def _kinds(rng, count, relations, split):
     roles = tuple(
       (name, "first" if i == first else "second") for first, name, second in relations if i in (first, second)
     )
-    choice = _candidates(split if i == new else "train", roles)
+    choice = _candidates(split if i == new else "train", background, roles)
     if not choice:
       return None
     kinds.append(_pick(rng, choice))
@@ -82,8 +86,8 @@ def _kinds(rng, count, relations, split):
 
 
 @functools.cache
-def _candidates(part: str, roles) -> tuple:
-  """The kinds of `part` that can play all these roles."""
+def _candidates(part: str, background: str, roles) -> tuple:
+  """The kinds of `part` before this background that can play all these roles."""
 
   def fits(kind):
     shape, _, size, texture = kind
@@ -96,10 +100,10 @@ def _candidates(part: str, roles) -> tuple:
         return False
     return True
 
-  return tuple(kind for kind in scene_splits.kinds(part) if fits(kind))
+  return tuple(kind for kind in scene_splits.kinds(part, background) if fits(kind))
 
 
-def _centres(rng, kinds, names):
+def _centres(rng, kinds, names, pixel):
   """Centres inside the frame, or None if this layout does not fit."""
   boxes = [None] * len(kinds)
   last = len(kinds) - 1
@@ -107,32 +111,40 @@ def _centres(rng, kinds, names):
   boxes[last] = _box((0.0, 0.0), halves[last])
   clear = boxes[last]  # what the next object must keep clear of: the container, if the object itself is inside one
   for i in reversed(range(last)):
-    centre = _beside(rng, halves[i], boxes[i + 1], clear, names[i])
+    centre = _beside(rng, halves[i], boxes[i + 1], clear, names[i], pixel)
     boxes[i] = _box(centre, halves[i])
     clear = clear if names[i] == "inside" else boxes[i]
   if len(boxes) == 3 and not _apart(boxes[0], boxes[2]):
     return None
-  left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
-  free_x = scenes.FRAME - 2 * MARGIN - (max(b[2] for b in boxes) - left)
-  free_y = scenes.FRAME - 2 * MARGIN - (max(b[3] for b in boxes) - top)
-  if free_x < 0 or free_y < 0:
+  x = _shift(rng, min(b[0] for b in boxes), max(b[2] for b in boxes), pixel)
+  y = _shift(rng, min(b[1] for b in boxes), max(b[3] for b in boxes), pixel)
+  if x is None or y is None:
     return None
-  x, y = MARGIN - left + rng.random() * free_x, MARGIN - top + rng.random() * free_y
-  return [(round((b[0] + b[2]) / 2 + x, 3), round((b[1] + b[3]) / 2 + y, 3)) for b in boxes]
+  return [((b[0] + b[2]) / 2 + x, (b[1] + b[3]) / 2 + y) for b in boxes]
 
 
-def _beside(rng, half, target: Box, clear: Box, name: str) -> tuple[float, float]:
-  """Where an object of these half extents stands, in relation `name` to the object in box `target`."""
+def _shift(rng, low, high, pixel):
+  """By how much what reaches from `low` to `high` may move to lie in the frame, at random; None if it is too long."""
+  first, last = math.ceil((MARGIN - low) / pixel), math.floor((scenes.FRAME - MARGIN - high) / pixel)
+  return _pick(rng, range(first, last + 1)) * pixel if first <= last else None
+
+
+def _beside(rng, half, target: Box, clear: Box, name: str, pixel: float) -> tuple[float, float]:
+  """Where an object of these half extents stands, in relation `name` to the object in box `target`.
+
+  The step along a relation's axis is rounded away from the other object, so that none comes too near.
+  """
   x, y = (target[0] + target[2]) / 2, (target[1] + target[3]) / 2
   gap, shift = GAP + 7 * rng.random() ** 2, SHIFT * (2 * rng.random() - 1)
+  clear_of = lambda edge: math.floor(edge / pixel) * pixel  # noqa: E731
+  near = lambda at: round(at / pixel) * pixel  # noqa: E731
   if name == "left of":
-    return clear[0] - gap - half[0], y + shift
+    return clear_of(clear[0] - gap - half[0]), near(y + shift)
   if name == "above":
-    return x + shift, clear[1] - gap - half[1]
+    return near(x + shift), clear_of(clear[1] - gap - half[1])
   if name == "on top of":
-    return x + shift / 5, clear[1] - half[1]
-  slack = 0.3  # inside: the wall is thinnest at the inner object's corners, so it may move only a little
-  return x + slack * (2 * rng.random() - 1), y + slack * (2 * rng.random() - 1)
+    return near(x + shift / 5), clear_of(clear[1] - half[1])
+  return x, y  # inside: the wall is thinnest at the inner object's corners, so it stands in the middle
 
 
 def _box(centre, half) -> Box:

@@ -20,7 +20,7 @@ from dalle_jax.data import scene_templates, scenes
 from dalle_jax.data.scene_templates import COARSE, FINE, MEDIUM, REACH, SIDE, TEMPLATES, WINDOW
 
 GAIN = 3.0  # squared error (colours in [0, 1]) that an object must save; the faintest whole object saves 8
-UNCLEAR = 0.35  # an object whose template leaves more than this of its energy unexplained has no shape
+UNCLEAR = 0.37  # an object whose template leaves more than this of its energy unexplained has no shape
 STRICT = 3.0  # see `scene_templates.error_maps`
 MOST = 6  # objects looked for in a picture
 LEAST = 5  # pixels of a patch

@@ -25,7 +25,7 @@ REACH = 9  # pixels from a window's centre to its edge; the largest object's hal
 WINDOW = 2 * REACH + 1
 OPEN = 4.2  # pixels: the radius of what a rim leaves open
 _BLURS = (0.0, 0.9)  # standard deviations in pixels: what a discrete VAE leaves of an outline
-_OFFSETS = (-0.375, -0.125, 0.125, 0.375)
+_OFFSETS = (-0.5, -0.25, 0.0, 0.25)  # whole pixels among them: where the centres are
 
 
 class Template(NamedTuple):
@@ -41,14 +41,14 @@ class Template(NamedTuple):
 def _templates() -> tuple[Template, ...]:
   forms = itertools.product(scenes.SHAPES, scenes.SIZES, scenes.TEXTURES)
   whole = [Template(*form, x, y, blur, False) for form in forms for x in _OFFSETS for y in _OFFSETS for blur in _BLURS]
-  rims = [Template(shape, "large", "solid", 0.125, 0.125, 0.9, True) for shape in scene_layout.CONTAINS]
+  rims = [Template(shape, "large", "solid", 0.0, 0.0, 0.9, True) for shape in scene_layout.CONTAINS]
   return (*whole, *rims)
 
 
 # Which of the templates a search tries: one offset of each form, and rims; offsets half a pixel apart; all but rims.
 TEMPLATES = _templates()
-COARSE = tuple(i for i, t in enumerate(TEMPLATES) if t.x == t.y == 0.125 and t.blur > 0)
-MEDIUM = tuple(i for i, t in enumerate(TEMPLATES) if {t.x, t.y} <= {-0.375, 0.125} and t.blur > 0 and not t.rim)
+COARSE = tuple(i for i, t in enumerate(TEMPLATES) if t.x == t.y == 0 and t.blur > 0)
+MEDIUM = tuple(i for i, t in enumerate(TEMPLATES) if {t.x, t.y} <= {-0.5, 0.0} and t.blur > 0 and not t.rim)
 FINE = tuple(i for i, t in enumerate(TEMPLATES) if not t.rim)
 
 

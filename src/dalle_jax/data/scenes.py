@@ -1,7 +1,7 @@
 """The world of `captioned_scenes`: what a scene is, what can be claimed of it, and both as JSON.
 
 A scene is a background and one to three objects of different colours. The frame is 32 units wide whatever the picture's
-size; centres are real numbers, so objects lie at any sub-pixel position. Relations join consecutive objects and say
+size; centres are whole pixels of the picture that is drawn. Relations join consecutive objects and say
 where the first stands: (0, "left of", 1) means object 0 is left of object 1. An object's centre is its box's centre.
 """
 

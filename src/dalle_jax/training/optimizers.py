@@ -88,12 +88,16 @@ class AdamW:
     Its state mirrors the parameters it is given, boxes and all, so `sharding.shardings` lays the moments out alike.
     """
     parts = [optax.clip_by_global_norm(self.clip)] if self.clip is not None else []
-    parts.append(scale_by_clamped_adam(b1=self.b1, b2=self.b2, eps=self.eps, clamp=self.second_moment_clamp))
+    parts.append(self.direction())
     if self.decay:
       parts.append(optax.add_decayed_weights(self.decay, mask=decay_mask))
     parts += [scale_part(name, factor) for name, factor in self.slower]
     parts.append(scale_by_rate(self.lr))
     return optax.chain(*parts)
+
+  def direction(self) -> optax.GradientTransformation:
+    """What `build` scales by the rate, before decay."""
+    return scale_by_clamped_adam(b1=self.b1, b2=self.b2, eps=self.eps, clamp=self.second_moment_clamp)
 
 
 def scale_part(name: str, factor: float) -> optax.GradientTransformation:
