@@ -10,7 +10,7 @@ from dalle_jax.data.images import Stage1Crop
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage
 from dalle_jax.models import clip, dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Cosine
 from dalle_jax.training.muon import Muon
@@ -18,14 +18,14 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 1000, transformer_steps: int = 4400, clip_steps: int = 400
+  data: str = "runs/demo-data", dvae_steps: int = 800, transformer_steps: int = 4200, clip_steps: int = 500
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
     name="demo",
     data=data,
-    words=TokenizerConfig(vocab=512, length=28, spaces=False, dropout=0.0),
-    codes=dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
+    words=TokenizerConfig(vocab=512, length=32, spaces=False, dropout=0.0),
+    codes=dvae.Config(image=32, vocab=1536, hidden=48, groups=3, blocks=1, code_dim=64, pool="fold"),
     layers=4,
     heads=4,
     patch=8,
@@ -48,9 +48,8 @@ def small(
   """A dVAE, a transformer and a CLIP for thousands of pictures rather than millions, in minutes or hours.
 
   patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture. What differs from the paper, because
-  there is so little time: the codebook starts from the data's patches and the encoder stays there, the KL
-  weight and the relaxation's first temperature are low, the transformer's matrices are trained by Muon, and CLIP has
-  near misses among its negatives.
+  there is so little time: the dVAE's codes are clusters of the data's patches and only its decoder learns, the
+  transformer's matrices are trained by Muon, and CLIP has near misses among its negatives.
   """
   dvae_steps, transformer_steps, clip_steps = steps
   stream = transformer.Config(
@@ -85,14 +84,8 @@ def small(
       "dvae": Stage(
         steps=dvae_steps,
         batch=16,
-        objective=DvaeElbo(
-          model=codes,
-          kl=Cosine(start=0.0, end=0.05, steps=max(1, dvae_steps // 2)),
-          temperature=Cosine(start=0.125, end=1 / 16, steps=max(1, dvae_steps * 2 // 3)),
-          log_b_floor=-0.5,
-          patches_from=1000,
-        ),
-        optimizer=AdamW(lr=_rate(4e-3, dvae_steps), decay=1e-4, clip=1.0, ema=0.99, slower=(("encoder", 0.0),)),
+        objective=PatchDvae(model=codes, patches_from=5000),
+        optimizer=AdamW(lr=_rate(4e-3, dvae_steps), clip=1.0, ema=0.99),
         examples=Pictures(crop=Stage1Crop(size=codes.image)),
         show_every=max(1, dvae_steps // 2),
       ),

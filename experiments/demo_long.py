@@ -18,7 +18,7 @@ def experiment(
     name="demo-long",
     data=data,
     words=TokenizerConfig(vocab=512, length=32, spaces=False, dropout=0.0),
-    codes=dvae.Config(image=64, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
+    codes=dvae.Config(image=64, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="fold"),
     layers=6,
     heads=4,
     patch=16,

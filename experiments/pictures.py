@@ -25,9 +25,9 @@ from dalle_jax.schedules import Cosine
 from dalle_jax.training.optimizers import AdamW
 
 CODES = {
-  "xs": dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="average"),
-  "s": dvae.Config(image=128, vocab=2048, hidden=64, groups=4, blocks=1, pool="average"),
-  "m": dvae.Config(image=256, vocab=8192, hidden=128, groups=4, blocks=2, pool="average"),
+  "xs": dvae.Config(image=32, vocab=1024, hidden=64, groups=3, blocks=1, code_dim=64, pool="fold"),
+  "s": dvae.Config(image=128, vocab=2048, hidden=64, groups=4, blocks=1),
+  "m": dvae.Config(image=256, vocab=8192, hidden=128, groups=4, blocks=2),
 }
 LAYERS_HEADS_PATCH = {"xs": (4, 4, 8), "s": (8, 16, 16), "m": (24, 32, 32)}
 WORDS = {
@@ -50,7 +50,7 @@ def experiment(
     prepared = open_prepared(data)
     examples = len(prepared.source(prepared.splits[0]))
   layers, heads, patch = LAYERS_HEADS_PATCH[size]
-  steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 32), _steps("clip", examples, 64))
+  steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 16), _steps("clip", examples, 64))
   found = demo.small(
     name=f"pictures-{size}",
     data=data,

@@ -26,7 +26,8 @@ from dalle_jax.errors import TrainingUnhealthy, UserError
 from dalle_jax.evaluation.report import Protocol, Report
 from dalle_jax.experiment import Codes, dvae_stage
 from dalle_jax.models import dvae, transformer
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.schedules import Constant, Linear
 from dalle_jax.training import metrics
@@ -47,7 +48,7 @@ NAMES = [name for name in golden.names(ROOT) if name in ("demo", "dalle_12b")]
 def tiny(name, data="data"):
   """The experiment in small: the same stages, objectives, optimizers and schedules."""
   whole = golden.resolved(name, ROOT)
-  vae = next(stage.objective.model for stage in whole.stages.values() if isinstance(stage.objective, DvaeElbo))
+  vae = next(stage.objective.model for stage in whole.stages.values() if isinstance(stage.objective, DvaeObjective))
   vae = replace(vae, image=16, vocab=32, hidden=8, groups=3, blocks=1, code_dim=4)
   stages = {each: _tiny_stage(stage, vae) for each, stage in whole.stages.items()}
   words = replace(whole.tokenizer, vocab=300, length=8)
@@ -56,8 +57,9 @@ def tiny(name, data="data"):
 
 def _tiny_stage(stage, vae):
   objective, examples = stage.objective, stage.examples
-  if isinstance(objective, DvaeElbo):
-    objective = replace(objective, model=vae, patches_from=min(objective.patches_from, 6))
+  if isinstance(objective, DvaeObjective):
+    few = {"patches_from": 6} if isinstance(objective, PatchDvae) else {}
+    objective = replace(objective, model=vae, **few)
   else:
     objective = replace(objective, model=_tiny_model(objective.model), dvae=objective.dvae and vae)
   examples = (
@@ -126,7 +128,7 @@ def lowered(whole, stage, devices=ONE, mesh=None):
 def _lowered(stage, mesh, rules, seed, length):
   objective = stage.objective
   state = abstract_state(objective, stage.optimizer, mesh=mesh, rules=rules)
-  frozen, own = {}, None if isinstance(objective, DvaeElbo) else objective.dvae
+  frozen, own = {}, None if isinstance(objective, DvaeObjective) else objective.dvae
   if own is not None:
     vae = DvaeElbo(model=own, kl=Constant(0.0), temperature=Constant(1.0))
     frozen = {"dvae": sharding.unbox(jax.eval_shape(vae.init, jax.random.key(0)))}
@@ -137,7 +139,7 @@ def _lowered(stage, mesh, rules, seed, length):
   else:
     side = stage.examples.crop.size
     batch["image"] = jax.ShapeDtypeStruct((stage.batch, side, side, 3), jnp.uint8)
-  if not isinstance(objective, DvaeElbo):
+  if not isinstance(objective, DvaeObjective):
     batch["text"] = jax.ShapeDtypeStruct((stage.batch, objective.model.text), jnp.int32)
   return make_step(objective, stage.optimizer, seed=seed, mesh=mesh, rules=rules).lower(state, frozen, batch).as_text()
 
@@ -202,7 +204,7 @@ def first_params(world, whole, name):
   """The digest of what the stage starts with, where that is not random; whether it runs at all."""
   calls, _ = asked(world, whole, name)
   start, objective = calls.get("start"), whole.stages[name].objective
-  random = vae_params(objective.model) if isinstance(objective, DvaeElbo) else {}
+  random = vae_params(objective.model) if isinstance(objective, DvaeObjective) else {}
   return digest(start(random)) if start else bool(calls)
 
 
@@ -225,7 +227,7 @@ def written(world, whole, name, value=1.0):
     hooks = [replace(hook, fn=shown) for hook in kw["hooks"]]
     batches = lambda first: iter(lambda: {"x": np.full(8, value, np.float32)}, None)  # noqa: E731
     mesh = sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
-    stand_in = {"objective": Toy(), "optimizer": replace(kw["optimizer"], slower=()), "frozen": {}, "start": None}
+    stand_in = {"objective": Toy(), "optimizer": kw["optimizer"], "frozen": {}, "start": None}
     return real_train(**kw | stand_in | {"hooks": hooks, "batches": batches, "mesh": mesh})
 
   path = world.workdir()
@@ -269,8 +271,8 @@ def step(world, whole, path, new):
 def optimizer(world, whole, path, new):
   """The lowered update is another one."""
   name, _, rest = path.removeprefix("stages.").partition(".")
-  own = replace(whole.stages[name].optimizer, slower=())  # which names parts of the true model
-  changed = replace(new, slower=()) if rest == "optimizer" else put(own, rest.removeprefix("optimizer."), new)
+  own = whole.stages[name].optimizer
+  changed = new if rest == "optimizer" else put(own, rest.removeprefix("optimizer."), new)
   return update(own), update(changed)
 
 
@@ -302,7 +304,7 @@ def crop_size(world, whole, path, new):
   """Alone it is refused; with the model's it makes other batches."""
   assert refused(world, whole, path, new)[1]
   name = path.split(".")[1]
-  model = whole.stages[name].objective.dvae if not isinstance(whole.stages[name].objective, DvaeElbo) else None
+  model = whole.stages[name].objective.dvae if not isinstance(whole.stages[name].objective, DvaeObjective) else None
   where = f"stages.{name}.objective.{'dvae' if model else 'model'}.image"
   changed = put(whole.stages[name], path.split(".", 2)[2], new)
   changed = put(changed, where.split(".", 2)[2], new)
@@ -315,7 +317,7 @@ def image(world, whole, path, new):
   assert refused(world, whole, path, new)[1]
   changed, objective = whole.stages[name], whole.stages[name].objective
   sizes = {"model": replace(objective.model, image=new)}
-  if not isinstance(objective, DvaeElbo) and objective.dvae is not None:
+  if not isinstance(objective, DvaeObjective) and objective.dvae is not None:
     sizes["dvae"] = replace(objective.dvae, image=new)
   if not isinstance(changed.examples, Codes):
     changed = put(changed, "examples.crop.size", new)
@@ -426,7 +428,7 @@ def named(world, whole, path, new):
 
 
 def _reads_text(whole):
-  return next(name for name, stage in whole.stages.items() if not isinstance(stage.objective, DvaeElbo))
+  return next(name for name, stage in whole.stages.items() if not isinstance(stage.objective, DvaeObjective))
 
 
 def _unchecked(whole, path, new):
@@ -509,7 +511,6 @@ TABLE = (
   ("stages.*.optimizer.kind", other_optimizer, optimizer),
   ("stages.*.optimizer.momentum", times(0.7), optimizer),
   ("stages.*.optimizer.matrices", times(0.7), optimizer),
-  ("stages.*.optimizer.slower", to((("kernel", 0.5),)), optimizer),
   # What is read.
   ("stages.*.examples.crop.size", times(2), crop_size),
   ("stages.*.examples.captions", lambda value: not value, lambda *args: _captions(*args)),
@@ -524,20 +525,19 @@ TABLE = (
   ("stages.*.objective.temperature.warmup", plus(1), step),
   ("stages.*.objective.temperature.shape", other("half", "quarter"), step),
   ("stages.*.objective.temperature.*", plus(0.1), step),
-  ("stages.*.objective.log_b_floor", unless_none(plus(0.1), -2.0), step),
   ("stages.*.objective.patches_from", plus(3), start),
   ("stages.*.objective.text_weight", plus(0.1), step),
   ("stages.*.objective.image_weight", plus(0.1), step),
   ("stages.*.objective.pad_targets", lambda value: not value, step),
   ("stages.*.objective.spoil_*", lambda value: (value + 0.5) / 2, step),
   ("stages.*.objective.dvae", to(dvae.Config()), refused),
-  ("stages.*.objective.dvae.pool", other("max", "average"), refused),
+  ("stages.*.objective.dvae.pool", other("max", "fold"), refused),
   ("stages.*.objective.dvae.dtype", other("float32", "bfloat16"), refused),
   ("stages.*.objective.dvae.remat", lambda value: not value, refused),
   ("stages.*.objective.dvae.*", times(2), refused),
   # The models.
   ("stages.*.objective.model.image", times(2), image),
-  ("stages.*.objective.model.pool", other("max", "average"), step),
+  ("stages.*.objective.model.pool", other("max", "fold"), step),
   ("stages.*.objective.model.dtype", other("float32", "bfloat16"), step),
   ("stages.*.objective.model.remat", {True: False, False: True, "none": "full", "full": "none"}.get, step),
   ("stages.*.objective.model.scan", lambda value: not value, step),

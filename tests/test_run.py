@@ -35,9 +35,9 @@ from dalle_jax.data.images import Stage1Crop
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage
 from dalle_jax.models import clip, dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
-from dalle_jax.schedules import Constant, Cosine
+from dalle_jax.schedules import Cosine
 from dalle_jax.training.optimizers import AdamW
 
 VAE = dvae.Config(image=16, vocab=32, hidden=8, groups=3, blocks=1, code_dim=4)
@@ -57,9 +57,9 @@ def stage(objective, examples):
 
 
 def experiment():
-  elbo = DvaeElbo(model=VAE, kl=Constant(0.0), temperature=Constant(0.5), patches_from=20)
+  patches = PatchDvae(model=VAE, patches_from=20)
   stages = {
-    "dvae": stage(elbo, Pictures(crop=Stage1Crop(size=16))),
+    "dvae": stage(patches, Pictures(crop=Stage1Crop(size=16))),
     "transformer": stage(TransformerNll(model=STREAM), Codes(crops=2)),
     "clip": stage(ClipContrastive(model=TOWERS, dvae=VAE), Codes(crops=2)),
   }

@@ -20,13 +20,14 @@ from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae as dvae_lib
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
-Objective = DvaeElbo | TransformerNll | ClipContrastive
+Objective = DvaeElbo | PatchDvae | TransformerNll | ClipContrastive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class Experiment:
 
 def dvae_stage(experiment: Experiment) -> str | None:
   """The name of the stage that trains the dVAE, or None."""
-  return next((name for name, stage in experiment.stages.items() if isinstance(stage.objective, DvaeElbo)), None)
+  return next((name for name, stage in experiment.stages.items() if isinstance(stage.objective, DvaeObjective)), None)
 
 
 def check(experiment: Experiment) -> None:
@@ -120,7 +121,7 @@ def check(experiment: Experiment) -> None:
   dvae = experiment.stages[name_of_dvae].objective.model if name_of_dvae else None
   for name, stage in experiment.stages.items():
     model = stage.objective.model
-    if not isinstance(stage.objective, DvaeElbo) and (model.text_vocab, model.text) != (words.vocab, words.length):
+    if not isinstance(stage.objective, DvaeObjective) and (model.text_vocab, model.text) != (words.vocab, words.length):
       raise UserError(
         f"stage {name} reads {model.text} text tokens of {model.text_vocab}, "
         f"the tokenizer makes {words.length} of {words.vocab}: make them equal"
@@ -135,13 +136,13 @@ def check(experiment: Experiment) -> None:
 
 
 def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> None:
-  own = None if isinstance(stage.objective, DvaeElbo) else stage.objective.dvae
+  own = None if isinstance(stage.objective, DvaeObjective) else stage.objective.dvae
   if (own is not None or isinstance(stage.examples, Codes)) and dvae is None:
     raise UserError(f"stage {name} needs a dVAE's codes, the experiment has no dVAE stage: add one, or one with `from`")
   if own is not None and own != dvae:
     raise UserError(f"stage {name} names another dVAE than the one that is trained: make its objective.dvae equal")
   if isinstance(stage.examples, Codes):
-    if isinstance(stage.objective, DvaeElbo):
+    if isinstance(stage.objective, DvaeObjective):
       raise UserError(f"stage {name} trains a dVAE: it reads Pictures, not Codes")
     if isinstance(stage.objective, ClipContrastive) == (own is None):
       raise UserError(f"stage {name} reads Codes: a transformer's objective.dvae must be None, CLIP's the dVAE")
@@ -153,7 +154,7 @@ def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> No
     raise UserError(
       f"stage {name} crops to {stage.examples.crop.size} pixels, its model wants {wanted}: make them equal"
     )
-  if not isinstance(stage.objective, DvaeElbo) and not stage.examples.captions:
+  if not isinstance(stage.objective, DvaeObjective) and not stage.examples.captions:
     raise UserError(f"stage {name} needs captions: set its examples.captions")
 
 

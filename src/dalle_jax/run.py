@@ -29,7 +29,8 @@ from dalle_jax.errors import UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
 from dalle_jax.models import dvae
 from dalle_jax.objectives import codebook
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.showing import hooks
 from dalle_jax.training import lock
 from dalle_jax.training.loop import train
@@ -132,7 +133,8 @@ def _dvae_of(workdir: Workdir) -> str:
 
 def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
   """The weights the stage reads but does not train, and their digests."""
-  if isinstance(stage.objective, DvaeElbo) or (stage.objective.dvae is None and not isinstance(stage.examples, Codes)):
+  own = isinstance(stage.objective, DvaeObjective)
+  if own or (stage.objective.dvae is None and not isinstance(stage.examples, Codes)):
     return {}, {}
   params, digest = workdir.weights(_dvae_of(workdir))
   return {} if stage.objective.dvae is None else {"dvae": params}, {"dvae": digest}
@@ -182,7 +184,7 @@ def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Calla
   stage, seed = workdir.experiment().stage(name), workdir.experiment().seed
   if stage.from_ is not None:
     return lambda params: Workdir.open(stage.from_).weights(name, like=params)[0]
-  if not isinstance(stage.objective, DvaeElbo) or not stage.objective.patches_from:
+  if not isinstance(stage.objective, PatchDvae):
     return None
   model, source = stage.objective.model, prepared.source(split)
   rows = np.random.default_rng(seed).permutation(len(source))[: stage.objective.patches_from]

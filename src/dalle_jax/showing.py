@@ -12,7 +12,8 @@ from dalle_jax.data.prepared import Prepared
 from dalle_jax.evaluation import examples, reconstruction
 from dalle_jax.experiment import Stage, dvae_stage
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.gallery import contact_sheet
@@ -25,8 +26,8 @@ PICTURES, MEASURED = 16, 256
 def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
   """The hooks of one stage: they look at examples that training does not, where the data has such."""
   stage = workdir.experiment().stage(name)
-  kind = type(stage.objective)
-  fn = {DvaeElbo: _reconstructions, ClipContrastive: _retrieval}.get(kind, _drawings)
+  kinds = ((DvaeObjective, _reconstructions), (ClipContrastive, _retrieval), (TransformerNll, _drawings))
+  fn = next(fn for kind, fn in kinds if isinstance(stage.objective, kind))
   return (Hook(every=stage.show_every, fn=fn(stage, workdir, prepared)),)
 
 

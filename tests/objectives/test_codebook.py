@@ -8,15 +8,14 @@ import pytest
 from dalle_jax import sharding
 from dalle_jax.models import dvae
 from dalle_jax.objectives import codebook
-from dalle_jax.objectives.dvae import DvaeElbo
-from dalle_jax.schedules import Constant
+from dalle_jax.objectives.patch_dvae import PatchDvae
 
-CFG = dvae.Config(image=16, vocab=32, hidden=64, groups=2, blocks=1, code_dim=6, pool="average")
+CFG = dvae.Config(image=16, vocab=32, hidden=64, groups=2, blocks=1, code_dim=6, pool="fold")
 
 
 @pytest.fixture(scope="module")
 def params():
-  objective = DvaeElbo(model=CFG, kl=Constant(0.0), temperature=Constant(1.0))
+  objective = PatchDvae(model=CFG, patches_from=1)
   return jax.jit(lambda key: sharding.unbox(objective.init(key)))(jax.random.key(0))
 
 
@@ -56,13 +55,6 @@ def test_it_uses_many_codes_where_a_random_start_uses_few(params, started, image
   assert used(started, images) > 20
 
 
-def test_positions_are_left_with_the_doubt_that_is_asked_for(started, images):
-  x_PV = logits(started, images)
-  log_p_PV = x_PV - np.log(np.exp(x_PV - x_PV.max(1, keepdims=True)).sum(1, keepdims=True)) - x_PV.max(1, keepdims=True)
-  entropy_P = -(np.exp(log_p_PV) * log_p_PV).sum(1)
-  assert entropy_P.mean() == pytest.approx(codebook.ENTROPY, rel=0.2)
-
-
 def explained(params, images):
   """How much of the patches' variance their most likely codes tell: 1 where all patches of a code are alike."""
   patches_PX, codes_P = cut(images), logits(params, images).argmax(1)
@@ -87,7 +79,7 @@ def test_patches_are_what_lies_under_each_position(images):
   np.testing.assert_allclose(codebook.patches(images, CFG.grid), cut(images), rtol=1e-6)
 
 
-def test_only_the_encoders_last_layer_and_the_codes_vectors_change(params, started):
+def test_only_the_encoders_ends_and_the_codes_vectors_change(params, started):
   changed = set()
   for (path, old), (_, new) in zip(
     jax.tree_util.tree_leaves_with_path(params), jax.tree_util.tree_leaves_with_path(started)
@@ -96,7 +88,22 @@ def test_only_the_encoders_last_layer_and_the_codes_vectors_change(params, start
     if not np.array_equal(old, new):
       changed.add(sharding.path_name(path))
   assert jax.tree.structure(params) == jax.tree.structure(started)
-  assert changed == {"encoder/output/kernel", "encoder/output/bias", "decoder/input/kernel"}
+  ends = {"encoder/input/kernel", "encoder/output/kernel", "encoder/output/bias"}
+  assert changed == ends | {"decoder/input/kernel"}
+
+
+def test_the_likely_code_of_a_patch_is_the_nearest_centre(params, images, monkeypatch):
+  centres = []
+  own = codebook.cluster
+  monkeypatch.setattr(codebook, "cluster", lambda *args: centres.append(own(*args)) or centres[0])
+  started = codebook.start(params, CFG, images, seed=0)
+  squares_PV = np.square(cut(images)[:, None] - centres[0][None]).sum(-1)
+  assert len(set(squares_PV.argmin(1))) > 20
+  likely_P = logits(started, images).argmax(1)
+  assert squares_PV[np.arange(len(likely_P)), likely_P].mean() < 1.1 * squares_PV.min(1).mean()
+  wider = started | {"encoder": started["encoder"] | {"input": params["encoder"]["input"]}}
+  likely_P = logits(wider, images).argmax(1)
+  assert squares_PV[np.arange(len(likely_P)), likely_P].mean() > 5 * squares_PV.min(1).mean()
 
 
 def test_codes_of_like_patches_have_like_vectors(params, started, images):
@@ -122,21 +129,33 @@ def test_it_is_a_function_of_parameters_pictures_and_seed(params, started, image
 
 
 def test_more_patches_than_are_clustered_are_thinned_out(params, images, monkeypatch):
-  monkeypatch.setattr(codebook, "MOST_PATCHES", 500)
+  monkeypatch.setattr(codebook, "MOST_DISTINCT", 500)
   seen = []
   monkeypatch.setattr(codebook, "cluster", lambda patches, *rest: seen.append(patches) or patches[: CFG.vocab])
   codebook.start(params, CFG, images, seed=0)
   assert seen[0].shape == (500, 12)
   everything = {patch.tobytes() for patch in codebook.patches(images, CFG.grid)}
   assert all(patch.tobytes() in everything for patch in seen[0])
-  assert len({patch.tobytes() for patch in seen[0][:20]}) > 15
+  assert len({patch.tobytes() for patch in seen[0]}) == 500
+
+
+def test_equal_patches_are_one_that_counts_as_many(params, images, monkeypatch):
+  seen = []
+  monkeypatch.setattr(codebook, "cluster", lambda *args: seen.append(args) or args[0][: CFG.vocab])
+  codebook.start(params, CFG, np.concatenate([images, images[:1], images[:1]]), seed=0)
+  patches_PX, counts_P = seen[0][:2]
+  assert counts_P.sum() == 42 * CFG.grid**2
+  threefold = {patch.tobytes() for patch in codebook.patches(images[:1], CFG.grid)}
+  for patch, count in zip(patches_PX, counts_P):
+    assert count >= (3 if patch.tobytes() in threefold else 1)
+  assert (counts_P < 3).any()
 
 
 def test_kmeans_finds_planted_clusters():
   rng = np.random.default_rng(1)
   planted_VC = rng.normal(0, 10, (12, 5))
   points_PC = (planted_VC[rng.integers(12, size=3000)] + rng.normal(0, 0.1, (3000, 5))).astype(np.float32)
-  found_VC = codebook.cluster(points_PC, 12, np.random.default_rng(2))
+  found_VC = codebook.cluster(points_PC, np.ones(3000, np.float32), 12, np.random.default_rng(2))
   distance_VV = np.sqrt(np.square(planted_VC[:, None] - found_VC[None]).sum(-1))
   assert sorted(distance_VV.argmin(1)) == list(range(12))
   assert distance_VV.min(1).max() < 0.05

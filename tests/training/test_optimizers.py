@@ -133,7 +133,6 @@ def test_the_plateau_keeps_its_rate_while_the_loss_falls():
     ({"ema": 1.5}, "ema=1.5"),
     ({"ema_every": 0}, "ema_every=0"),
     ({"max_skipped": 0}, "max_skipped=0"),
-    ({"slower": (("encoder", 1.5),)}, "slower encoder=1.5"),
   ],
 )
 def test_an_impossible_optimizer_is_one_line_that_names_the_field(change, words):
@@ -145,19 +144,3 @@ def test_an_impossible_optimizer_is_one_line_that_names_the_field(change, words)
 def test_an_impossible_plateau_is_refused(change):
   with pytest.raises(UserError, match=next(iter(change))):
     WarmupPlateau(**{"peak": 0.1, "warmup": 5} | change)
-
-
-def test_a_slower_part_moves_by_its_factor_and_the_others_as_before():
-  params = {"encoder": {"kernel": jnp.ones(3)}, "decoder": {"kernel": jnp.ones(3)}}
-  grads = jax.tree.map(lambda x: 0.5 * x, params)
-
-  def updates(**changes):
-    transform = AdamW(lr=Constant(0.1), decay=0.2, **changes).build()
-    return transform.update(grads, transform.init(params), params, value=jnp.float32(1.0))[0]
-
-  plain, slower = updates(), updates(slower=(("encoder", 0.25),))
-  assert np.abs(plain["encoder"]["kernel"]).min() > 0.1
-  np.testing.assert_allclose(slower["encoder"]["kernel"], 0.25 * plain["encoder"]["kernel"], rtol=1e-6)
-  np.testing.assert_array_equal(slower["decoder"]["kernel"], plain["decoder"]["kernel"])
-  with pytest.raises(UserError, match="slower names 'encodr'; the model has"):
-    updates(slower=(("encodr", 0.25),))

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from dalle_jax.data import judge, scene_reading, scenes
 from dalle_jax.evaluation.intervals import Proportion, wilson
+from dalle_jax.evaluation.readings import read_groups
 from dalle_jax.sampling import rerank
 
 ASPECTS = tuple(field.name for field in dataclasses.fields(judge.Verdict))
@@ -73,12 +74,11 @@ def judge_split(
 ) -> Judged:
   """Judges a split's samples, reconstructions and true pictures. progress: told how many pictures have been read."""
   verdicts, first = [], []
-  for images_NHWC, claims in zip(samples_CNHWC, claims_C, strict=True):
-    readings = _read(images_NHWC)
+  for readings, claims in zip(read_groups(list(samples_CNHWC)), claims_C, strict=True):
     first.append(readings[0])
     verdicts.append([judge.compare(reading, claims) for reading in readings])
     if progress:
-      progress(len(images_NHWC))
+      progress(len(readings))
   whole = lambda images: np.array([v.all_right for v in judge.judge(images, claims_C)])  # noqa: E731
   return Judged(
     split=split,
@@ -130,13 +130,6 @@ def as_text(rows: Sequence[Row]) -> str:
   cells = [[row.split, row.pictures, *(str(row.by_objects[name]) for name in columns)] for row in rows]
   widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
   return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths)).rstrip() for line in [head, *cells])
-
-
-def _read(images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> list[scene_reading.Reading]:
-  """The reading of each picture; samples of one caption are often equal, and equal ones are read once."""
-  distinct, index_N = np.unique(images_NHWC.reshape(len(images_NHWC), -1), axis=0, return_inverse=True)
-  readings = scene_reading.read(distinct.reshape(-1, *images_NHWC.shape[1:]))
-  return [readings[i] for i in index_N]
 
 
 def _chance(readings_C: Sequence[scene_reading.Reading], claims_C: Sequence[scenes.Claims]) -> Float[np.ndarray, " C"]:

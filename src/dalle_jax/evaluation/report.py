@@ -21,7 +21,7 @@ from dalle_jax.evaluation.reconstruction import Reconstruction
 from dalle_jax.evaluation.retrieval import Retrieved
 from dalle_jax.models import dvae
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
@@ -29,6 +29,7 @@ from dalle_jax.sampling.drawer import Drawer, Drawn
 SECOND_SPLIT = "test_pairs"  # captioned_scenes' split of pairs that training never shows
 LOSS_EXAMPLES = 512
 PAIRS = 16
+SECOND_SAMPLES = 8  # of each of its captions at most: it is there to be compared, and judging takes long
 SHOWN, SHOWN_SECOND, KEPT = 24, 12, 8
 RETRIEVED = 200
 
@@ -39,7 +40,7 @@ Progress = Callable[[str, int, int], object]
 class Trained:
   """A stage as it is measured: its objective, its weights, and where its schedules stand."""
 
-  objective: DvaeElbo | TransformerNll | ClipContrastive
+  objective: DvaeObjective | TransformerNll | ClipContrastive
   params: PyTree
   batch: int
   step: int
@@ -112,7 +113,7 @@ def evaluate(
   """Measures the stages on the data. progress: told what is done, how many of it, and of how many."""
   split = examples.held_out_split(prepared, protocol.split)
   report = Report(split=split, protocol=protocol, losses=held_out_losses(stages, prepared, split, words, progress))
-  vae = find(stages, DvaeElbo)
+  vae = find(stages, DvaeObjective)
   if vae is None:
     return report
   held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=vae.objective.model.image, words=words)
@@ -132,7 +133,7 @@ def find(stages: Mapping[str, Trained], objective: type) -> Any:
 
 def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
   """What draws with these stages; None without a dVAE or a transformer. Without CLIP it ranks nothing."""
-  vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeElbo, TransformerNll, ClipContrastive))
+  vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeObjective, TransformerNll, ClipContrastive))
   if vae is None or text_to_image is None:
     return None
   return Drawer(
@@ -150,7 +151,7 @@ def held_out_losses(
   stages: Mapping[str, Trained], prepared: Prepared, split: str, words: Words, progress: Progress
 ) -> dict[str, dict[str, float]]:
   """Each stage's metrics on the first examples of the split, in equal batches of the size it was trained with."""
-  vae, found = find(stages, DvaeElbo), {}
+  vae, found = find(stages, DvaeObjective), {}
   for i, (name, stage) in enumerate(stages.items()):
     progress("held-out losses", i, len(stages))
     if isinstance(stage.objective, TransformerNll) and vae is None:
@@ -170,7 +171,7 @@ def _batches(stage: Trained, held_out: Examples, vae: Trained | None) -> Iterato
   size = min(stage.batch, total)
   for begin in range(0, total - size + 1, size):
     batch = {"image": held_out.images_NHWC[begin : begin + size], "text": held_out.text_NT[begin : begin + size]}
-    if isinstance(stage.objective, DvaeElbo):
+    if isinstance(stage.objective, DvaeObjective):
       del batch["text"]
     elif isinstance(stage.objective, TransformerNll) == (stage.objective.dvae is None):
       codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, batch.pop("image")))
@@ -196,7 +197,8 @@ def _compositions(
   judged, shown = [], []
   for name in dict.fromkeys([split, *(each for each in prepared.splits if each == SECOND_SPLIT)]):
     asked = examples.first(prepared, name, protocol.captions, size=draws.dvae.image, words=words)
-    drawn = _draw(draws, asked, protocol, progress, keep=protocol.samples)
+    samples = protocol.samples if name == split else min(SECOND_SAMPLES, protocol.samples)
+    drawn = _draw(draws, asked, dataclasses.replace(protocol, samples=samples), progress, keep=samples)
     in_order = np.stack([each.images_KHWC[np.argsort(each.kept_K)] for each in drawn])
     told = _Told(f"judging {name}", in_order.shape[0] * in_order.shape[1], progress)
     result = composition.judge_split(

@@ -25,7 +25,8 @@ PIXEL_MARGIN = 0.1  # the paper's epsilon: pixels are mapped into (0.1, 0.9), wh
 class Config:
   """The published model's sizes. Each group of the encoder doubles `hidden`, and each but the last halves the side.
 
-  pool: "max" as published, or "average"; remat: recompute each block's inside in the backward pass.
+  pool: "max" as published, or "fold" (four positions' features side by side: nothing is lost); remat: recompute each
+  block's inside in the backward pass.
   """
 
   image: int = 256
@@ -50,8 +51,8 @@ class Config:
       raise UserError(
         f"the dVAE's hidden is {self.hidden}: a block's inside is a quarter of it, so use a multiple of 4"
       )
-    if self.pool not in ("max", "average"):
-      raise UserError(f'the dVAE\'s pool is {self.pool!r}: "max" or "average" is wanted')
+    if self.pool not in ("max", "fold"):
+      raise UserError(f'the dVAE\'s pool is {self.pool!r}: "max" or "fold" is wanted')
     if self.dtype not in ("float32", "bfloat16"):
       raise UserError(f'the dVAE\'s dtype is {self.dtype!r}: "float32" or "bfloat16" is wanted')
 
@@ -234,17 +235,12 @@ def unmap_pixels(x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
   return jnp.clip((x_BHWC - PIXEL_MARGIN) / (1 - 2 * PIXEL_MARGIN), 0, 1)
 
 
-def logit_laplace_nll(
-  x_BHWC: Float[Array, "B H W 3"], stats_BHWS: Float[Array, "B H W 6"], log_b_floor: float | None = None
-) -> Float[Array, "B H W 3"]:
+def logit_laplace_nll(x_BHWC: Float[Array, "B H W 3"], stats_BHWS: Float[Array, "B H W 6"]) -> Float[Array, "B H W 3"]:
   """Negative log-density, in nats a sub-pixel, of mapped pixels under the logit-Laplace distribution (paper A.3).
 
-  -ln f = ln 2 + ln b + ln x + ln(1-x) + |logit(x) - mu| / b. With `log_b_floor` b is b + exp(log_b_floor), which
-  keeps flat regions, where b would go to 0, from taking over the gradient.
+  -ln f = ln 2 + ln b + ln x + ln(1-x) + |logit(x) - mu| / b.
   """
   mu_BHWC, log_b_BHWC = jnp.split(stats_BHWS, 2, axis=-1)
-  if log_b_floor is not None:
-    log_b_BHWC = jnp.logaddexp(log_b_BHWC, log_b_floor)
   log_x_BHWC, log_not_x_BHWC = jnp.log(x_BHWC), jnp.log1p(-x_BHWC)
   distance_BHWC = jnp.abs(log_x_BHWC - log_not_x_BHWC - mu_BHWC)
   return math.log(2) + log_b_BHWC + log_x_BHWC + log_not_x_BHWC + distance_BHWC * jnp.exp(-log_b_BHWC)
@@ -280,11 +276,15 @@ def decode_images(params: PyTree, cfg: Config, codes_Bhw: Int[Array, "B h w"]) -
   return jnp.round(reconstruct(stats_BHWS) * 255).astype(jnp.uint8)
 
 
-def _halve(x_BHWC: Float[Array, "B H W C"], pool: str) -> Float[Array, "B H2 W2 C"]:
-  """2x2 pooling without overlap, written as a reduction: its gradient is cheap on every backend."""
+def _halve(x_BHWC: Float[Array, "B H W C"], pool: str) -> Float[Array, "B H2 W2 D"]:
+  """2x2 positions without overlap made one: by their maximum, written as a reduction, whose gradient is cheap on every
+  backend; or by holding all four's features.
+  """
   b, h, w, c = x_BHWC.shape
   x_BHpWpC = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
-  return x_BHpWpC.max((2, 4)) if pool == "max" else x_BHpWpC.mean((2, 4))
+  if pool == "fold":
+    return x_BHpWpC.swapaxes(2, 3).reshape(b, h // 2, w // 2, 4 * c)
+  return x_BHpWpC.max((2, 4))
 
 
 def _double(x_BHWC: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:

@@ -1,20 +1,17 @@
-"""A start for a dVAE that has minutes, not weeks: codes that stand for clusters of the data's patches.
+"""A codebook of the data's patches, for a dVAE that has minutes, not weeks.
 
 From random weights all positions like the same few codes, and it takes long until the others are found. Here the
 pictures' patches x, one for each position, are clustered (k-means++), and least squares tells from the random encoder's
-features f what the patch is, A f + a. The encoder's last convolution then becomes the log-posterior of the mixture of
-Gaussians around the centres c_k, all of one variance s²:
+features f what the patch is, A f + a; for that its first convolution looks at one pixel at a time. The encoder's last convolution then becomes the log-posterior of the mixture of
+Gaussians around the centres c_k, all of one variance s², that of the patches around their centres:
 
     logit_k(f) = (c_k . (A f + a) - |c_k|² / 2) / s²
 
-s² is such that a position is left with ENTROPY nats of doubt: the decoder then meets few wrong codes. The codebook's
-vectors become a random projection of the centres, so that like patches have like vectors. An encoder that moves from
-here as fast as the decoder loses the codes again, so `AdamW.slower` should slow it down, or stop it.
+The codebook's vectors become a random projection of the centres, so that like patches have like vectors. An encoder
+that moves from here by Adam's steps loses the codes again, so `patch_dvae` leaves it as it is.
 
 N pictures, H W pixels, P patches, X sub-pixels of a patch, C features, V codes, D code's dimensions.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
@@ -23,21 +20,23 @@ from jaxtyping import Float, PyTree, UInt8
 
 from dalle_jax.models import dvae
 
-MOST_PATCHES = 32_768
+MOST_PATCHES, MOST_DISTINCT = 1 << 19, 1 << 16
 ROUNDS = 8
-ENTROPY = 0.1
 
 
 def start(params: PyTree, cfg: dvae.Config, images_NHWC: UInt8[np.ndarray, "N H W 3"], *, seed: int) -> PyTree:
   """The parameters with a codebook made of the pictures' patches; a function of them, the pictures and the seed."""
   rng = np.random.default_rng(seed)
-  features_PC, patches_PX = _features(params, cfg, images_NHWC), patches(images_NHWC, cfg.grid)
-  chosen_P = rng.permutation(len(features_PC))[:MOST_PATCHES]
-  features_PC, patches_PX = features_PC[chosen_P], patches_PX[chosen_P]
-  centres_VX = cluster(patches_PX, cfg.vocab, rng)
+  patches_PX = patches(images_NHWC, cfg.grid)
+  params = params | {"encoder": params["encoder"] | {"input": _middle_alone(params["encoder"]["input"])}}
+  few_NHWC = images_NHWC[: -(-MOST_DISTINCT // cfg.grid**2)]
+  features_PC = _features(params, cfg, few_NHWC)
   with_one_PC = np.concatenate([features_PC, np.ones_like(features_PC[:, :1])], axis=1)
-  map_CX = np.linalg.lstsq(with_one_PC, patches_PX, rcond=1e-4)[0]
-  variance = _variance((with_one_PC @ map_CX)[:2048], centres_VX)
+  map_CX = np.linalg.lstsq(with_one_PC, patches_PX[: len(with_one_PC)], rcond=1e-4)[0]
+  distinct_PX, counts_P = _distinct(patches_PX, rng)
+  centres_VX = cluster(distinct_PX, counts_P, cfg.vocab, rng)
+  errors_PX = distinct_PX - centres_VX[_nearest(distinct_PX, centres_VX)]
+  variance = np.average(np.square(errors_PX).mean(1), weights=counts_P) + 1e-6
   kernel_CV, bias_V = map_CX[:-1] @ centres_VX.T, map_CX[-1] @ centres_VX.T - np.square(centres_VX).sum(1) / 2
   head = {"kernel": kernel_CV[None, None] / variance, "bias": bias_V / variance}
   encoder = params["encoder"] | {"output": _like(head, params["encoder"]["output"])}
@@ -55,40 +54,47 @@ def patches(images_NHWC: UInt8[np.ndarray, "N H W 3"], grid: int) -> Float[np.nd
   return cut.reshape(n * grid * grid, -1).astype(np.float32) / 255
 
 
-def cluster(features_PC: Float[np.ndarray, "P C"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "V C"]:
-  """The centres that k-means++ and a few rounds of Lloyd's find."""
-  centres_VC = np.empty((count, features_PC.shape[1]), np.float32)
-  nearest_P = np.full(len(features_PC), np.inf, np.float32)
+def cluster(
+  points_PX: Float[np.ndarray, "P X"], counts_P: Float[np.ndarray, " P"], count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "V X"]:
+  """The centres that k-means++ and a few rounds of Lloyd's find, each point there so many times."""
+  centres_VX = np.empty((count, points_PX.shape[1]), np.float32)
+  nearest_P = np.full(len(points_PX), np.inf, np.float32)
   for k in range(count):
-    total = nearest_P.sum()
-    at = rng.integers(len(features_PC)) if k == 0 or not total > 0 else rng.choice(len(nearest_P), p=nearest_P / total)
-    centres_VC[k] = features_PC[at]
-    nearest_P = np.minimum(nearest_P, np.square(features_PC - centres_VC[k]).sum(1))
+    weight_P = counts_P if k == 0 else counts_P * nearest_P
+    total = weight_P.sum()
+    at = rng.choice(len(points_PX), p=weight_P / total) if total > 0 else rng.integers(len(points_PX))
+    centres_VX[k] = points_PX[at]
+    nearest_P = np.minimum(nearest_P, np.square(points_PX - centres_VX[k]).sum(1))
   for _ in range(ROUNDS):
-    which_P = _nearest(features_PC, centres_VC)
-    sizes_V = np.bincount(which_P, minlength=count)
-    sums_VC = np.zeros_like(centres_VC)
-    np.add.at(sums_VC, which_P, features_PC)
-    centres_VC = np.where(sizes_V[:, None] > 0, sums_VC / np.maximum(sizes_V, 1)[:, None], centres_VC)
-  return centres_VC.astype(np.float32)
+    which_P = _nearest(points_PX, centres_VX)
+    sizes_V = np.bincount(which_P, counts_P, minlength=count)
+    sums_VX = np.zeros_like(centres_VX)
+    np.add.at(sums_VX, which_P, points_PX * counts_P[:, None])
+    centres_VX = np.where(sizes_V[:, None] > 0, sums_VX / np.maximum(sizes_V, 1)[:, None], centres_VX)
+  return centres_VX.astype(np.float32)
 
 
-def _variance(features_PC: np.ndarray, centres_VC: np.ndarray) -> float:
-  """The s² whose posterior over the centres has ENTROPY nats on average, by bisection: entropy grows with s²."""
-  distance_PV = np.square(centres_VC).sum(1)[None] - 2 * features_PC @ centres_VC.T
-  distance_PV -= distance_PV.min(1, keepdims=True)
-  low, high = 1e-12, 1e6
-  for _ in range(80):
-    middle = math.sqrt(low * high)
-    p_PV = np.exp(-distance_PV / (2 * middle))
-    p_PV /= p_PV.sum(1, keepdims=True)
-    entropy = -(p_PV * np.log(p_PV + 1e-30)).sum(1).mean()
-    low, high = (middle, high) if entropy < ENTROPY else (low, middle)
-  return high
+def _distinct(patches_PX: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+  """Different patches and how often each occurs. Drawn and flat pictures have few, photographs nothing but those."""
+  chosen_P = rng.permutation(len(patches_PX))[:MOST_PATCHES]
+  whole_PX, counts_P = np.unique(np.rint(patches_PX[chosen_P] * 255).astype(np.uint8), axis=0, return_counts=True)
+  chosen_P = rng.permutation(len(whole_PX))[:MOST_DISTINCT]
+  return whole_PX[chosen_P].astype(np.float32) / 255, counts_P[chosen_P].astype(np.float32)
 
 
-def _nearest(features_PC: np.ndarray, centres_VC: np.ndarray) -> np.ndarray:
-  return (np.square(centres_VC).sum(1)[None] - 2 * features_PC @ centres_VC.T).argmin(1)
+def _nearest(points_PX: np.ndarray, centres_VX: np.ndarray, size: int = 4096) -> np.ndarray:
+  squares_V = np.square(centres_VX).sum(1)
+  parts = [points_PX[i : i + size] for i in range(0, len(points_PX), size)]
+  return np.concatenate([(squares_V[None] - 2 * part @ centres_VX.T).argmin(1) for part in parts])
+
+
+def _middle_alone(conv: PyTree) -> PyTree:
+  """The convolution with nothing but its middle, as large as the whole was."""
+  kernel_kkCD, size = np.asarray(conv["kernel"]), conv["kernel"].shape[0]
+  middle_kkCD = np.zeros_like(kernel_kkCD)
+  middle_kkCD[size // 2, size // 2] = size * kernel_kkCD[size // 2, size // 2]
+  return conv | _like({"kernel": middle_kkCD}, {"kernel": conv["kernel"]})
 
 
 def _features(params: PyTree, cfg: dvae.Config, images_NHWC: np.ndarray, size: int = 64) -> np.ndarray:

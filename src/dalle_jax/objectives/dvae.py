@@ -1,4 +1,4 @@
-"""The first stage's objective: the relaxed evidence lower bound of the discrete VAE (paper 2, A.2).
+"""The first stage's objective as published: the relaxed evidence lower bound of the discrete VAE (paper 2, A.2).
 
 B batch, H W pixels, C channels, h w code grid, V codebook, S pixel statistics.
 """
@@ -7,37 +7,37 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
-from dalle_jax.errors import UserError
 from dalle_jax.models import dvae
 from dalle_jax.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DvaeElbo:
-  """Minimises mean NLL a sub-pixel + beta * (positions / sub-pixels) * mean KL a position.
-
-  kl: beta by step (the paper: 0 to 6.6 over 5,000 steps); temperature: of the soft Gumbel relaxation by step (1 to 1/16
-  over 150,000); log_b_floor: a floor under every sub-pixel's scale b (`dvae.logit_laplace_nll`), None as published;
-  patches_from: pictures whose patches the codebook starts from (`codebook.start`), 0 for a random start as published.
-  A batch is {"image": uint8 BHWC}.
-  """
+class DvaeObjective:
+  """What trains a dVAE: its sizes, and how its parameters begin."""
 
   model: dvae.Config
-  kl: Schedule
-  temperature: Schedule
-  log_b_floor: float | None = None
-  patches_from: int = 0
-
-  def __post_init__(self) -> None:
-    if self.patches_from < 0:
-      raise UserError(f"the dVAE's patches_from is {self.patches_from}: a number of pictures, or 0, is wanted")
 
   def init(self, key: PRNGKeyArray) -> PyTree:
     """Boxed parameters."""
     side = self.model.image
     return dvae.Dvae(self.model).init(key, jnp.zeros((1, side, side, 3)))["params"]
+
+  def _apply(self, params: PyTree, x: Array, method: str) -> Array:
+    return dvae.Dvae(self.model).apply({"params": params}, x, method=method)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DvaeElbo(DvaeObjective):
+  """Minimises mean NLL a sub-pixel + beta * (positions / sub-pixels) * mean KL a position.
+
+  kl: beta by step (the paper: 0 to 6.6 over 5,000 steps); temperature: of the soft Gumbel relaxation by step (1 to 1/16
+  over 150,000). A batch is {"image": uint8 BHWC}.
+  """
+
+  kl: Schedule
+  temperature: Schedule
 
   def loss(
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
@@ -47,7 +47,7 @@ class DvaeElbo:
     beta, temperature = self.kl(step), self.temperature(step)
     logits_BhwV = self._apply(params, x_BHWC, method="encode")
     y_BhwV = jax.nn.softmax((logits_BhwV + jax.random.gumbel(key, logits_BhwV.shape)) / temperature)
-    nll = jnp.mean(self._nll(x_BHWC, self._apply(params, y_BhwV, method="decode")))
+    nll = jnp.mean(dvae.logit_laplace_nll(x_BHWC, self._apply(params, y_BhwV, method="decode")))
     kl = jnp.mean(dvae.kl_to_uniform(logits_BhwV))
     loss = nll + beta * self.model.positions_per_subpixel * kl
     counts_V = count_codes(jnp.argmax(logits_BhwV, axis=-1), self.model.vocab)
@@ -73,18 +73,12 @@ class DvaeElbo:
     rate = self.model.positions_per_subpixel * kl
     metrics = {
       "kl": kl,
-      "nll": jnp.mean(self._nll(x_BHWC, likely)),
-      "elbo_relaxed": -jnp.mean(self._nll(x_BHWC, relaxed)) - rate,
-      "elbo_hard": -jnp.mean(self._nll(x_BHWC, sampled)) - rate,
+      "nll": jnp.mean(dvae.logit_laplace_nll(x_BHWC, likely)),
+      "elbo_relaxed": -jnp.mean(dvae.logit_laplace_nll(x_BHWC, relaxed)) - rate,
+      "elbo_hard": -jnp.mean(dvae.logit_laplace_nll(x_BHWC, sampled)) - rate,
       "psnr": dvae.psnr(dvae.unmap_pixels(x_BHWC), dvae.reconstruct(likely)),
     }
     return metrics, count_codes(codes_Bhw, self.model.vocab)
-
-  def _apply(self, params: PyTree, x: Array, method: str) -> Array:
-    return dvae.Dvae(self.model).apply({"params": params}, x, method=method)
-
-  def _nll(self, x_BHWC: Float[Array, "B H W 3"], stats_BHWS: Float[Array, "B H W 6"]) -> Float[Array, "B H W 3"]:
-    return dvae.logit_laplace_nll(x_BHWC, stats_BHWS, self.log_b_floor)
 
 
 def count_codes(codes_Bhw: Int[Array, "B h w"], vocab: int) -> Int[Array, " V"]:

@@ -49,8 +49,7 @@ class AdamW:
 
   clip: greatest norm of the whole gradient; second_moment_clamp: greatest value of v that is used (paper: 5);
   ema: decay of the moving average of the parameters, taken every `ema_every` updates (paper: 0.99 and 25), None for
-  none; max_skipped: training stops after this many updates in a row that were not finite; slower: parts of the model,
-  by their name at the top of the tree, and what their rate is multiplied by.
+  none; max_skipped: training stops after this many updates in a row that were not finite.
   """
 
   lr: Schedule | WarmupPlateau
@@ -63,7 +62,6 @@ class AdamW:
   ema: float | None = None
   ema_every: int = 1
   max_skipped: int = 10
-  slower: tuple[tuple[str, float], ...] = ()
 
   def __post_init__(self) -> None:
     for name in ("b1", "b2", "ema"):
@@ -76,9 +74,6 @@ class AdamW:
         raise UserError(f"got {name}={value}, wanted a positive number: change the optimizer")
     if not 0 <= self.decay < float("inf"):
       raise UserError(f"got decay={self.decay}, wanted at least 0: change the optimizer")
-    for name, factor in self.slower:
-      if not 0 <= factor <= 1:
-        raise UserError(f"got slower {name}={factor}, wanted a factor from 0 to 1: change the optimizer")
     if self.ema_every < 1 or self.max_skipped < 1:
       raise UserError(f"got ema_every={self.ema_every}, max_skipped={self.max_skipped}, wanted at least 1 of each")
 
@@ -91,25 +86,12 @@ class AdamW:
     parts.append(self.direction())
     if self.decay:
       parts.append(optax.add_decayed_weights(self.decay, mask=decay_mask))
-    parts += [scale_part(name, factor) for name, factor in self.slower]
     parts.append(scale_by_rate(self.lr))
     return optax.chain(*parts)
 
   def direction(self) -> optax.GradientTransformation:
     """What `build` scales by the rate, before decay."""
     return scale_by_clamped_adam(b1=self.b1, b2=self.b2, eps=self.eps, clamp=self.second_moment_clamp)
-
-
-def scale_part(name: str, factor: float) -> optax.GradientTransformation:
-  """Multiplies the updates of the parameters under `name` at the top of the tree; UserError if there are none."""
-
-  def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
-    del params
-    if name not in updates:
-      raise UserError(f"the optimizer's slower names {name!r}; the model has {', '.join(updates)}")
-    return updates | {name: jax.tree.map(lambda u: factor * u, updates[name])}, state
-
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def decay_mask(params: Any) -> Any:
