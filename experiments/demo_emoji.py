@@ -17,8 +17,8 @@ def experiment(
   return demo.small(
     name="demo-emoji",
     data=data,
-    words=TokenizerConfig(vocab=4096, length=32, spaces=False),
-    codes=dvae.Config(image=32, vocab=2048, hidden=64, groups=3, blocks=1, code_dim=64, pool="fold"),
+    words=TokenizerConfig(vocab=4096, length=32, spaces=False, dropout=0.0),
+    codes=dvae.Config(image=32, vocab=2048, hidden=48, groups=3, blocks=1, code_dim=64, pool="fold"),
     layers=4,
     heads=4,
     patch=8,

@@ -1,8 +1,7 @@
 """Words for scenes: templates and synonyms, lower-case, each caption a function of (scene, seed).
 
-Shape and colour of every object, and every relation, are always said. Size and texture are nearly always said, the background often,
-except that a withheld combination is always named in full (`scene_splits.in_full`). What is said is right, and is
-returned as claims.
+Shape and colour of every object, and every relation, are always said; size and texture nearly always, the background
+often, and all of a withheld combination (`scene_splits.in_full`). What is said is right, and is returned as claims.
 """
 
 import random

@@ -2,8 +2,9 @@
 
 From random weights all positions like the same few codes, and it takes long until the others are found. Here the
 pictures' patches x, one for each position, are clustered (k-means++), and least squares tells from the random encoder's
-features f what the patch is, A f + a; for that its first convolution looks at one pixel at a time. The encoder's last convolution then becomes the log-posterior of the mixture of
-Gaussians around the centres c_k, all of one variance s², that of the patches around their centres:
+features f what the patch is, A f + a; for that its first convolution looks at one pixel at a time. The encoder's last
+convolution then becomes the log-posterior of the mixture of Gaussians around the centres c_k, all of one variance s²,
+that of the patches around their centres:
 
     logit_k(f) = (c_k . (A f + a) - |c_k|² / 2) / s²
 
