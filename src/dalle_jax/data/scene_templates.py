@@ -41,13 +41,14 @@ class Template(NamedTuple):
 def _templates() -> tuple[Template, ...]:
   forms = itertools.product(scenes.SHAPES, scenes.SIZES, scenes.TEXTURES)
   whole = [Template(*form, x, y, blur, False) for form in forms for x in _OFFSETS for y in _OFFSETS for blur in _BLURS]
-  rims = [Template(shape, "large", "solid", 0.0, 0.0, 0.9, True) for shape in scene_layout.CONTAINS]
+  rims = [Template(shape, "large", "solid", -0.5, -0.5, 0.9, True) for shape in scene_layout.CONTAINS]
   return (*whole, *rims)
 
 
-# Which of the templates a search tries: one offset of each form, and rims; offsets half a pixel apart; all but rims.
+# Which of the templates a search tries: each form between the pixels, where scenes have their centres, and rims;
+# offsets half a pixel apart; all but rims.
 TEMPLATES = _templates()
-COARSE = tuple(i for i, t in enumerate(TEMPLATES) if t.x == t.y == 0 and t.blur > 0)
+COARSE = tuple(i for i, t in enumerate(TEMPLATES) if t.x == t.y == -0.5 and t.blur > 0)
 MEDIUM = tuple(i for i, t in enumerate(TEMPLATES) if {t.x, t.y} <= {-0.5, 0.0} and t.blur > 0 and not t.rim)
 FINE = tuple(i for i, t in enumerate(TEMPLATES) if not t.rim)
 
