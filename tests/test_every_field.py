@@ -26,6 +26,7 @@ from dalle_jax.errors import TrainingUnhealthy, UserError
 from dalle_jax.evaluation.report import Protocol, Report
 from dalle_jax.experiment import Codes, dvae_stage
 from dalle_jax.models import dvae, transformer
+from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.sampling.choose import SamplingConfig
@@ -412,7 +413,7 @@ def seeded(world, whole, path, new):
   name = _reads_text(whole)
   changed = put(whole, path, new)
   assert first_batch(world, whole, name) != first_batch(world, changed, name)
-  noisy = whole.stages[dvae_stage(whole)]
+  noisy = next(stage for stage in whole.stages.values() if isinstance(stage.objective, ClipContrastive))
   return lowered(whole, noisy), lowered(changed, noisy)
 
 

@@ -241,7 +241,7 @@ def test_what_was_trained_is_measured_and_shown(place, whole):
   assert out.strip().endswith("whole/index.html")
   found = json.loads((whole[0] / "evaluation.json").read_text())
   assert set(found["losses"]) == set(STAGES)
-  assert "nll" in found["losses"]["dvae"]
+  assert "psnr" in found["losses"]["dvae"]
   assert "loss_image" in found["losses"]["transformer"]
   assert found["best_of_n"]["test"]["2"]["of"] == 4
   assert "What tiny draws" in (whole[0] / "index.html").read_text()
