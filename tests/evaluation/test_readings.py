@@ -34,3 +34,13 @@ def test_processes_read_what_one_does_in_the_same_order(groups, monkeypatch):
 def test_few_pictures_start_no_process(groups, monkeypatch):
   monkeypatch.setattr(readings, "ProcessPoolExecutor", None)
   assert [len(group) for group in readings.read_groups(groups)] == [5, 1, 6]
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_processes_start_with_one_thread_and_the_environment_is_as_before(before, monkeypatch):
+  monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+  if before:
+    monkeypatch.setenv("OMP_NUM_THREADS", before)
+  with readings._one_thread_each():
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+  assert os.environ.get("OMP_NUM_THREADS") == before

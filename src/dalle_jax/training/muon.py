@@ -5,7 +5,7 @@ O  = U Vᵀ  where M = U S Vᵀ, by Newton-Schulz iterations
 p  = p - lr · (matrices · 0.2 √max(in, out) · O + decay · p)
 
 The paper knows nothing of it (Jordan et al. 2024; the factor 0.2 √max(in, out), which makes the step as long as
-AdamW's, is of Liu et al. 2025). It is here because small runs get as far in about half the steps: docs/benchmarks.md.
+AdamW's, is of Liu et al. 2025). It is here because small runs get further in the same time.
 """
 
 import dataclasses
