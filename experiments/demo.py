@@ -48,8 +48,8 @@ def small(
   """A dVAE, a transformer and a CLIP for thousands of pictures rather than millions, in minutes or hours.
 
   patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture. What differs from the paper, because
-  there is so little time: the dVAE's codes are clusters of the data's patches and only its decoder learns, the
-  transformer's matrices are trained by Muon, and CLIP has near misses among its negatives.
+  there is so little time: the dVAE's codes are clusters of the data's patches and only its decoder learns, matrices are
+  trained by Muon, and CLIP has near misses among its negatives.
   """
   dvae_steps, transformer_steps, clip_steps = steps
   stream = transformer.Config(
@@ -99,10 +99,10 @@ def small(
       ),
       "clip": Stage(
         steps=clip_steps,
-        batch=64,
-        objective=ClipContrastive(model=towers, dvae=codes, spoil_picture=0.2, spoil_caption=0.3),
-        optimizer=AdamW(lr=_rate(1e-3, clip_steps), b2=0.98, eps=1e-6, decay=0.1, clip=1.0, ema=0.99),
-        examples=Codes(crops=crops),
+        batch=48,
+        objective=ClipContrastive(model=towers, dvae=codes, spoil_picture=0.1),
+        optimizer=Muon(lr=_rate(2e-3, clip_steps), b2=0.98, eps=1e-6, decay=0.1, clip=1.0, ema=0.99),
+        examples=Codes(crops=crops, near_misses=True),
         show_every=clip_steps,
       ),
     },

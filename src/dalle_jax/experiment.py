@@ -34,23 +34,26 @@ Objective = DvaeElbo | PatchDvae | TransformerNll | ClipContrastive
 class Pictures:
   """A stage reads pictures: pixels cropped anew each time they come up, with one of their captions or without.
 
-  crops: None draws a fresh crop each time; N draws one of the N seeded crops that `Codes(crops=N)` encodes.
+  crops: None draws a fresh crop each time; N draws one of the N seeded crops that `Codes(crops=N)` encodes;
+  near_misses: for CLIP, each caption also comes with a few words exchanged (`data.near_misses`), among the negatives.
   """
 
   crop: Stage1Crop | Stage2Crop | CentreCrop
   captions: bool = False
   crops: int | None = None
+  near_misses: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Codes:
   """A stage reads the dVAE's codes of `crops` numbered stage-2 crops of each picture, with one of its captions.
 
-  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins.
+  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses: as above.
   """
 
   crops: int = 1
   dir: str | None = None
+  near_misses: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,10 @@ def check(experiment: Experiment) -> None:
 
 def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> None:
   own = None if isinstance(stage.objective, DvaeObjective) else stage.objective.dvae
+  if stage.examples.near_misses and not isinstance(stage.objective, ClipContrastive):
+    raise UserError(
+      f"stage {name} has near_misses, which only CLIP has a use for: set its examples.near_misses to False"
+    )
   if (own is not None or isinstance(stage.examples, Codes)) and dvae is None:
     raise UserError(f"stage {name} needs a dVAE's codes, the experiment has no dVAE stage: add one, or one with `from`")
   if own is not None and own != dvae:

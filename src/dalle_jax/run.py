@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from dalle_jax import config, sharding
-from dalle_jax.data import captions, codes, pipeline, views
+from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
@@ -36,7 +36,8 @@ from dalle_jax.training import lock
 from dalle_jax.training.loop import train
 from dalle_jax.workdir import Workdir
 
-MOST_CAPTIONS = 1_000_000  # examples whose captions the tokenizer is trained on; their order is random already
+# Examples whose captions the tokenizer and the near misses are learnt from; their order is random already.
+MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
 
 
 def run(experiment: Experiment, path: str | Path, *, only: str | None = None) -> Workdir:
@@ -155,10 +156,19 @@ def _examples(
 ) -> tuple[Any, pipeline.View]:
   """What the stage reads, and how it sees it."""
   seed = workdir.experiment().seed
+  misses = _near_misses(prepared, split, words) if stage.examples.near_misses else None
   if isinstance(stage.examples, Codes):
-    return _codes(stage.examples, workdir, prepared).source(split), views.CodesView(tokenizer=words)
+    source = _codes(stage.examples, workdir, prepared).source(split)
+    return source, views.CodesView(tokenizer=words, near_misses=misses)
   own: Pictures = stage.examples
-  return prepared.source(split), views.PictureView(crop=own.crop, tokenizer=words, crops=own.crops, seed=seed)
+  view = views.PictureView(crop=own.crop, tokenizer=words, near_misses=misses, crops=own.crops, seed=seed)
+  return prepared.source(split), view
+
+
+def _near_misses(prepared: Prepared, split: str, words: Tokenizer) -> near_misses.NearMisses:
+  """What stands for what in the training split's captions."""
+  examples = zip(range(MOST_FOR_MISSES), prepared.source(split).captions())
+  return near_misses.learn((words.encode(text) for _, each in examples for text in each), words.cfg.vocab)
 
 
 def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:

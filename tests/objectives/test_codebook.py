@@ -1,5 +1,7 @@
 """The clustered start of the codebook: it finds planted clusters, uses many codes, and touches two layers only."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,7 +91,27 @@ def test_only_the_encoders_ends_and_the_codes_vectors_change(params, started):
       changed.add(sharding.path_name(path))
   assert jax.tree.structure(params) == jax.tree.structure(started)
   ends = {"encoder/input/kernel", "encoder/output/kernel", "encoder/output/bias"}
-  assert changed == ends | {"decoder/input/kernel"}
+  assert changed == ends | {"encoder/group_2/block_1/conv_4/bias", "decoder/input/kernel"}
+
+
+def test_no_feature_is_lost_below_zero(monkeypatch):
+  """Twelve sub-pixels of a patch from sixteen features: half of them below zero would tell too little."""
+  cfg = dataclasses.replace(CFG, hidden=8, vocab=64)
+  noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+  narrow = sharding.unbox(PatchDvae(model=cfg, patches_from=1).init(jax.random.key(0)))
+  centres_VX = codebook.patches(noise, cfg.grid)[:: 40 * cfg.grid**2 // 64][:64]
+  monkeypatch.setattr(codebook, "cluster", lambda *args: centres_VX)
+  nearest_P = np.square(codebook.patches(noise, cfg.grid)[:, None] - centres_VX[None]).sum(-1).argmin(1)
+
+  def agreement():
+    started = codebook.start(narrow, cfg, noise, seed=0)
+    found_Bhw = dvae.encode_images(started, cfg, noise)
+    return np.mean(np.asarray(found_Bhw).ravel() == nearest_P)
+
+  lifted = agreement()
+  monkeypatch.setattr(codebook, "_lifted", lambda params, *rest: params)
+  assert lifted > 0.8
+  assert agreement() < 0.6
 
 
 def test_the_likely_code_of_a_patch_is_the_nearest_centre(params, images, monkeypatch):

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from dalle_jax.data import scene_templates, scenes
-from dalle_jax.data.scene_templates import COARSE, FINE, MEDIUM, REACH, SIDE, TEMPLATES, WINDOW
+from dalle_jax.data.scene_templates import COARSE, COARSE_LARGER, FINE, MEDIUM, REACH, SIDE, TEMPLATES, WINDOW
 
 GAIN = 3.0  # squared error (colours in [0, 1]) that an object must save; the faintest whole object saves 8
 UNCLEAR = 0.37  # an object whose template leaves more than this of its energy unexplained has no shape
@@ -85,9 +85,9 @@ class _Draft:
 
 def read(images_BHWC: UInt8[np.ndarray, "B H W C"]) -> list[Reading]:
   """What each picture shows."""
-  readings = []
+  readings, coarse = [], COARSE if images_BHWC.shape[1] <= SIDE else COARSE_LARGER
   for start in range(0, len(images_BHWC), CHUNK):
-    readings += _read(_to_side(images_BHWC[start : start + CHUNK]))
+    readings += _read(_to_side(images_BHWC[start : start + CHUNK]), coarse)
   return readings
 
 
@@ -100,12 +100,12 @@ def _to_side(images_BHWC) -> Float[np.ndarray, "B S S C"]:
   return np.stack(small).astype(np.float32) / 255
 
 
-def _read(pictures_BSSC) -> list[Reading]:
+def _read(pictures_BSSC, coarse) -> list[Reading]:
   backgrounds_B, labels_BSS = _label(pictures_BSSC)
   found = [[] for _ in pictures_BSSC]
   active = list(range(len(pictures_BSSC)))
   for _ in range(MOST):
-    added = _most_missed(active, found, pictures_BSSC, backgrounds_B, labels_BSS)
+    added = _most_missed(active, found, pictures_BSSC, backgrounds_B, labels_BSS, coarse)
     for draft in added:
       found[draft.picture].append(draft)
     active = [draft.picture for draft in added]
@@ -147,7 +147,7 @@ def _nearest(pictures_BSSC, palette_PC):
   return ((palette_PC**2).sum(-1) - 2 * pictures_BSSC @ palette_PC.T).argmin(-1)
 
 
-def _most_missed(active, found, pictures_BSSC, backgrounds_B, labels_BSS) -> list[_Draft]:
+def _most_missed(active, found, pictures_BSSC, backgrounds_B, labels_BSS, coarse) -> list[_Draft]:
   """At most one new object for each active picture: the one of best score among those that save GAIN."""
   drawn = {i: _drawn(found[i], int(backgrounds_B[i])) for i in active}
   drafts = []
@@ -159,7 +159,7 @@ def _most_missed(active, found, pictures_BSSC, backgrounds_B, labels_BSS) -> lis
   picture_MSSC = pictures_BSSC[[d.picture for d in drafts]]
   base_MSSC = np.stack([drawn[d.picture] for d in drafts])
   weight_MSS = np.ones(base_MSSC.shape[:-1], np.float32)
-  _put_best(drafts, picture_MSSC, base_MSSC, weight_MSS, 3, COARSE, STRICT)
+  _put_best(drafts, picture_MSSC, base_MSSC, weight_MSS, 3, coarse, STRICT)
   best = {}
   for draft in drafts:
     if draft.gain >= GAIN and (draft.picture not in best or draft.score > best[draft.picture].score):

@@ -45,10 +45,12 @@ def _templates() -> tuple[Template, ...]:
   return (*whole, *rims)
 
 
-# Which of the templates a search tries: each form between the pixels, where scenes have their centres, and rims;
-# offsets half a pixel apart; all but rims.
+# Which of the templates a search tries: each form between the pixels, where the centres of scenes of 32 pixels are, and
+# rims; the same half a pixel lower too, where those of larger scenes may be, and stripes lie elsewhere; offsets half a
+# pixel apart; all but rims.
 TEMPLATES = _templates()
 COARSE = tuple(i for i, t in enumerate(TEMPLATES) if t.x == t.y == -0.5 and t.blur > 0)
+COARSE_LARGER = tuple(i for i, t in enumerate(TEMPLATES) if t.x == -0.5 and t.y in (-0.5, 0.0) and t.blur > 0)
 MEDIUM = tuple(i for i, t in enumerate(TEMPLATES) if {t.x, t.y} <= {-0.5, 0.0} and t.blur > 0 and not t.rim)
 FINE = tuple(i for i, t in enumerate(TEMPLATES) if not t.rim)
 

@@ -123,11 +123,17 @@ def curve(judged: Judged, objects: int | None = None) -> dict[int, Proportion]:
   }
 
 
+def columns_of(rows: Sequence[Row]) -> list[str]:
+  """The columns that any of the rows has, "all" last: of few captions a split may have none with one object."""
+  found = {name for row in rows for name in row.by_objects}
+  return [*sorted(found - {"all"}), "all"]
+
+
 def as_text(rows: Sequence[Row]) -> str:
   """The rows as a table for a terminal."""
-  columns = list(rows[0].by_objects)
+  columns = columns_of(rows)
   head = ["split", "pictures", *columns]
-  cells = [[row.split, row.pictures, *(str(row.by_objects[name]) for name in columns)] for row in rows]
+  cells = [[row.split, row.pictures, *(str(row.by_objects.get(name, "")) for name in columns)] for row in rows]
   widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
   return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths)).rstrip() for line in [head, *cells])
 

@@ -23,22 +23,21 @@ class ClipContrastive:
   """Mean of the two cross-entropies over a batch of {"image": uint8 BHWC, "text": int32 BT}.
 
   dvae: the frozen dVAE's sizes, for batches of {"codes": int BP, "text"} that frozen["dvae"] decodes in the step: CLIP
-  then learns from pictures as they will be drawn. spoil_picture, spoil_caption: each picture and each caption also
-  stands among the negatives with up to this share of it taken from another one (`spoiling`); 0 for the published loss.
+  then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the negatives with up
+  to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
   The batch may also hold "negative_image" (uint8 MHWC), pictures that no caption describes, among which captions must
-  not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch.
+  not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch, such as
+  `data.near_misses` makes (one that equals a picture's own is none of its negatives).
   """
 
   model: clip.Config
   dvae: dvae_lib.Config | None = None
   spoil_picture: float = 0.0
-  spoil_caption: float = 0.0
 
   def __post_init__(self) -> None:
-    for name in ("spoil_picture", "spoil_caption"):
-      if not 0 <= getattr(self, name) <= 1:
-        raise UserError(f"CLIP's {name} is {getattr(self, name)}: a share, 0 to 1, is wanted")
+    if not 0 <= self.spoil_picture <= 1:
+      raise UserError(f"CLIP's spoil_picture is {self.spoil_picture}: a share, 0 to 1, is wanted")
     if self.spoil_picture and self.model.image % SPOILT_BLOCK:
       raise UserError(
         f"CLIP's spoil_picture takes blocks of {SPOILT_BLOCK} pixels, of which {self.model.image} is no multiple"
@@ -57,22 +56,16 @@ class ClipContrastive:
   ) -> tuple[Scalar, dict[str, Scalar]]:
     """Loss in nats, each direction's, and how often the right one of the batch comes first."""
     images_BHWC, text_BT, c = self._images(frozen, batch), batch["text"], self.model
-    b, key_picture, key_caption = len(text_BT), *jax.random.split(key)
-    images, text, own = [images_BHWC], [text_BT], {}
+    b, images, text, same_B = len(text_BT), [images_BHWC], [text_BT], None
     if self.spoil_picture:
-      spoilt_BHWC, own["image"] = spoiling.pictures(
-        images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key_picture
-      )
+      spoilt_BHWC, same_B = spoiling.pictures(images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key)
       images.append(spoilt_BHWC)
-    if self.spoil_caption:
-      spoilt_BT, own["text"] = spoiling.captions(text_BT, c.text_vocab, self.spoil_caption, key_caption)
-      text.append(spoilt_BT)
     images_MHWC = jnp.concatenate([*images, *([batch["negative_image"]] if "negative_image" in batch else [])])
     text_NT = jnp.concatenate([*text, *([batch["negative_text"]] if "negative_text" in batch else [])])
     pixels_MHWC = images_MHWC.astype(jnp.float32) / 255
     image_ME, text_NE, scale = clip.Clip(c).apply({"params": params}, pixels_MHWC, text_NT)
-    to_text_BN = _without_own(scale * jnp.einsum("BE,NE->BN", image_ME[:b], text_NE), own.get("text"))
-    to_image_BM = _without_own(scale * jnp.einsum("BE,ME->BM", text_NE[:b], image_ME), own.get("image"))
+    to_text_BN = _without_equal(scale * jnp.einsum("BE,NE->BN", image_ME[:b], text_NE), text_BT, text_NT)
+    to_image_BM = _without_own(scale * jnp.einsum("BE,ME->BM", text_NE[:b], image_ME), same_B)
     loss_to_text, loss_to_image = cross_entropy_of_diagonal(to_text_BN), cross_entropy_of_diagonal(to_image_BM)
     loss = (loss_to_text + loss_to_image) / 2
     metrics = {"loss": loss, "loss_to_text": loss_to_text, "loss_to_image": loss_to_image, "scale": scale}
@@ -86,13 +79,22 @@ class ClipContrastive:
     return dvae_lib.decode_images(frozen["dvae"], self.dvae, codes_Bhw)
 
 
-def _without_own(logits_BN: Float[Array, "B N"], same_B: Bool[Array, " B"] | None) -> Float[Array, "B N"]:
-  """-inf for each row's own spoilt one where nothing of it was changed: it would be a negative of itself."""
+def _without_own(logits_BM: Float[Array, "B M"], same_B: Bool[Array, " B"] | None) -> Float[Array, "B M"]:
+  """-inf for each caption's own spoilt picture where nothing of it was changed: it would be a negative of itself."""
   if same_B is None:
-    return logits_BN
+    return logits_BM
   b = len(same_B)
   own_BB = jnp.eye(b, dtype=bool) & same_B[None]
-  return logits_BN.at[:, b : 2 * b].set(jnp.where(own_BB, -jnp.inf, logits_BN[:, b : 2 * b]))
+  return logits_BM.at[:, b : 2 * b].set(jnp.where(own_BB, -jnp.inf, logits_BM[:, b : 2 * b]))
+
+
+def _without_equal(
+  logits_BN: Float[Array, "B N"], text_BT: Int[Array, "B T"], text_NT: Int[Array, "N T"]
+) -> Float[Array, "B N"]:
+  """-inf for negative captions that say what the row's own says: a near miss may have missed nothing."""
+  b = len(text_BT)
+  equal_BN = jnp.all(text_BT[:, None] == text_NT[None, b:], axis=-1)
+  return logits_BN.at[:, b:].set(jnp.where(equal_BN, -jnp.inf, logits_BN[:, b:]))
 
 
 def cross_entropy_of_diagonal(logits_BN: Float[Array, "B N"]) -> Scalar:

@@ -2,9 +2,9 @@
 
 From random weights all positions like the same few codes, and it takes long until the others are found. Here the
 pictures' patches x, one for each position, are clustered (k-means++), and least squares tells from the random encoder's
-features f what the patch is, A f + a; for that its first convolution looks at one pixel at a time. The encoder's last
-convolution then becomes the log-posterior of the mixture of Gaussians around the centres c_k, all of one variance s²,
-that of the patches around their centres:
+features f what the patch is, A f + a; for that its first convolution looks at one pixel at a time, and its features are
+lifted above zero, where the last ReLU takes nothing away. The encoder's last convolution then becomes the log-posterior
+of the mixture of Gaussians around the centres c_k, all of one variance s², that of the patches around their centres:
 
     logit_k(f) = (c_k . (A f + a) - |c_k|² / 2) / s²
 
@@ -31,6 +31,7 @@ def start(params: PyTree, cfg: dvae.Config, images_NHWC: UInt8[np.ndarray, "N H 
   patches_PX = patches(images_NHWC, cfg.grid)
   params = params | {"encoder": params["encoder"] | {"input": _middle_alone(params["encoder"]["input"])}}
   few_NHWC = images_NHWC[: -(-MOST_DISTINCT // cfg.grid**2)]
+  params = _lifted(params, cfg, few_NHWC)
   features_PC = _features(params, cfg, few_NHWC)
   with_one_PC = np.concatenate([features_PC, np.ones_like(features_PC[:, :1])], axis=1)
   map_CX = np.linalg.lstsq(with_one_PC, patches_PX[: len(with_one_PC)], rcond=1e-4)[0]
@@ -96,6 +97,17 @@ def _middle_alone(conv: PyTree) -> PyTree:
   middle_kkCD = np.zeros_like(kernel_kkCD)
   middle_kkCD[size // 2, size // 2] = size * kernel_kkCD[size // 2, size // 2]
   return conv | _like({"kernel": middle_kkCD}, {"kernel": conv["kernel"]})
+
+
+def _lifted(params: PyTree, cfg: dvae.Config, images_NHWC: np.ndarray) -> PyTree:
+  """The encoder with the last block's bias such that hardly a feature of these pictures is below zero."""
+  lift = 4 * _features(params, cfg, images_NHWC).max()
+  group, block = f"group_{cfg.groups}", f"block_{cfg.blocks}"
+  conv = params["encoder"][group][block]["conv_4"]
+  bias_C = np.asarray(conv["bias"]) + lift / cfg.branch_gain
+  lifted = conv | _like({"bias": bias_C}, {"bias": conv["bias"]})
+  blocks = params["encoder"][group] | {block: params["encoder"][group][block] | {"conv_4": lifted}}
+  return params | {"encoder": params["encoder"] | {group: blocks}}
 
 
 def _features(params: PyTree, cfg: dvae.Config, images_NHWC: np.ndarray, size: int = 64) -> np.ndarray:

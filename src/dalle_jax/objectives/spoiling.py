@@ -1,14 +1,13 @@
-"""Near misses: pictures and captions with a few parts taken from another of the batch.
+"""Spoilt pictures: with a few parts taken from another of the batch.
 
-They fit no caption and no picture quite, so a CLIP that has them among its negatives ranks malformed pictures low, and
-hears each word of a caption.
+They fit no caption quite, so a CLIP that has them among its negatives ranks malformed pictures low.
 
-B batch, T text positions, G G blocks of a picture, H W pixels.
+B batch, G G blocks of a picture, H W pixels.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
 
 
 def pictures(
@@ -23,19 +22,6 @@ def pictures(
   taken_BHW1 = taken_BGG.repeat(side, axis=1).repeat(side, axis=2)[..., None]
   spoilt_BHWC = jnp.where(taken_BHW1, jnp.roll(images_BHWC, 1, axis=0), images_BHWC)
   return spoilt_BHWC, jnp.all(spoilt_BHWC == images_BHWC, axis=(1, 2, 3))
-
-
-def captions(
-  text_BT: Int[Array, "B T"], vocab: int, share: float, key: PRNGKeyArray
-) -> tuple[Int[Array, "B T"], Bool[Array, " B"]]:
-  """Each caption with up to `share` of its words from the same places of the one before it; and which are unchanged.
-
-  Ids of `vocab` and above are pads, which stay where they are.
-  """
-  other_BT = jnp.roll(text_BT, 1, axis=0)
-  words_BT = (text_BT < vocab) & (other_BT < vocab)
-  spoilt_BT = jnp.where(words_BT & _some(text_BT.shape, share, key), other_BT, text_BT)
-  return spoilt_BT, jnp.all(spoilt_BT == text_BT, axis=1)
 
 
 def _some(shape: tuple[int, ...], share: float, key: PRNGKeyArray) -> Bool[Array, "..."]:

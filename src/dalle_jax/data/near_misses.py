@@ -1,0 +1,59 @@
+"""Captions that are nearly another picture's: a few words exchanged for others that stand in the same places.
+
+Which words can stand for each other is learnt from captions alone: those that are often found between the same two
+neighbours. "a small red circle" then becomes "a large red circle" or "a small red heart", which no picture of the first
+shows, and a CLIP that has it among its negatives must hear the word. Some misses are none, "a little red circle"; they
+are as many for a word as for its synonym, so they only add noise.
+
+T text positions, V vocabulary.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+from scipy import sparse
+
+MOST = 8  # substitutes of a token
+ALIKE = 0.05  # least cosine of two tokens' neighbours
+WORDS = 3  # exchanged at most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NearMisses:
+  """For each token those that may take its place, and how alike they are."""
+
+  substitutes: dict[int, tuple[np.ndarray, np.ndarray]]
+
+  def of(self, text_T: Int[np.ndarray, " T"], rng: np.random.Generator) -> Int[np.ndarray, " T"]:
+    """The caption with one to WORDS tokens exchanged; as it is where nothing has a substitute."""
+    missed_T = text_T.copy()
+    places = [i for i, token in enumerate(text_T.tolist()) if token in self.substitutes]
+    for i in rng.permutation(places)[: rng.integers(1, WORDS + 1)].tolist():
+      tokens, shares = self.substitutes[int(text_T[i])]
+      missed_T[i] = rng.choice(tokens, p=shares)
+    return missed_T
+
+
+def learn(captions: Iterable[Sequence[int]], vocab: int) -> NearMisses:
+  """Substitutes by the neighbours (the token before and the one after, or the end) that tokens of captions share."""
+  found: collections.Counter[tuple[int, tuple[int, int]]] = collections.Counter()
+  for tokens in captions:
+    padded = [-1, *tokens, -1]
+    found.update((token, (before, after)) for before, token, after in zip(padded, padded[1:], padded[2:]))
+  places = {place: i for i, place in enumerate({place for _, place in found})}
+  rows, columns = zip(*((token, places[place]) for token, place in found))
+  counts = np.sqrt(np.fromiter(found.values(), np.float64, len(found)))
+  counts_VP = sparse.csr_matrix((counts, (rows, columns)), shape=(vocab, len(places)))
+  norms_V = np.sqrt(np.asarray(counts_VP.multiply(counts_VP).sum(1))).ravel()
+  alike = (counts_VP @ counts_VP.T).tocsr()
+  substitutes = {}
+  for token in np.flatnonzero(norms_V):
+    others = alike.indices[alike.indptr[token] : alike.indptr[token + 1]]
+    cosines = alike.data[alike.indptr[token] : alike.indptr[token + 1]] / (norms_V[token] * norms_V[others])
+    order = [i for i in np.argsort(-cosines) if others[i] != token and cosines[i] > ALIKE][:MOST]
+    if order:
+      substitutes[int(token)] = (others[order], cosines[order] / cosines[order].sum())
+  return NearMisses(substitutes=substitutes)
