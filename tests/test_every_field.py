@@ -40,7 +40,10 @@ from dalle_jax.workdir import Workdir
 
 replace = dataclasses.replace
 ROOT = Path(__file__).parents[1] / "experiments"
-NAMES = [name for name in golden.names(ROOT) if name in ("demo", "dalle_12b")]
+# Experiments, the arguments they are resolved with, and which of their leaves are looked at: `pictures` has all but the
+# published dVAE from the demo.
+NAMES = {"demo": {}, "pictures": {"size": "s"}}
+LOOKED_AT = {"demo": "", "pictures": "stages.dvae.objective."}
 
 
 # The tiny experiment.
@@ -48,7 +51,7 @@ NAMES = [name for name in golden.names(ROOT) if name in ("demo", "dalle_12b")]
 
 def tiny(name, data="data"):
   """The experiment in small: the same stages, objectives, optimizers and schedules."""
-  whole = golden.resolved(name, ROOT)
+  whole = golden.resolved(name, ROOT, **NAMES[name])
   vae = next(stage.objective.model for stage in whole.stages.values() if isinstance(stage.objective, DvaeObjective))
   vae = replace(vae, image=16, vocab=32, hidden=8, groups=3, blocks=1, code_dim=4)
   stages = {each: _tiny_stage(stage, vae) for each, stage in whole.stages.items()}
@@ -517,6 +520,7 @@ TABLE = (
   ("stages.*.examples.captions", lambda value: not value, lambda *args: _captions(*args)),
   ("stages.*.examples.crops", unless_none(plus(3), 2), batch),
   ("stages.*.examples.dir", to("another"), encoded_elsewhere),
+  ("stages.*.examples.near_misses", lambda value: not value, lambda *args: _near_misses(*args)),
   # The objectives.
   ("stages.*.objective.kl.steps", plus(1), step),
   ("stages.*.objective.kl.warmup", plus(1), step),
@@ -573,6 +577,12 @@ def _captions(world, whole, path, new):
   return (batch if new else refused)(world, whole, path, new)
 
 
+def _near_misses(world, whole, path, new):
+  """More captions in CLIP's batches; where nothing reads them, they are refused."""
+  clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
+  return (batch if clip else refused)(world, whole, path, new)
+
+
 def entry(path):
   """The first entry whose pattern is the path; * is one name, ** any number of them."""
   return next((each for each in TABLE if re.fullmatch(_pattern(each[0]), path)), None)
@@ -588,12 +598,17 @@ def changes(path, value):
   return change(value), observe
 
 
-LEAVES = [(name, path) for name in NAMES for path, _ in config.leaves(tiny(name)) if (entry(path) or (0, 0, 1))[2]]
+LEAVES = [
+  (name, path)
+  for name in NAMES
+  for path, _ in config.leaves(tiny(name))
+  if path.startswith(LOOKED_AT[name]) and (entry(path) or (0, 0, 1))[2]
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_leaf_has_an_entry(name):
-  whole = golden.resolved(name, ROOT)
+  whole = golden.resolved(name, ROOT, **NAMES[name])
   missing = [path for path, _ in config.leaves(whole) if entry(path) is None]
   assert missing == [], "say in TABLE how to change these fields, and where it must show"
   assert {path for path, _ in config.leaves(whole)} == {path for path, _ in config.leaves(tiny(name))}

@@ -185,7 +185,7 @@ def test_all_stages_run_in_their_order_and_leave_what_they_should(whole):
   assert {"loss", "loss_text", "loss_text_no_pads", "loss_image"} <= set(last)
   assert len(open_codes(workdir / "codes").source("train")) == 60
   assert open_codes(workdir / "codes").stamp.dvae == Checkpoints(workdir / "dvae/checkpoints").digest()
-  assert "codes: encoding 170 crops" in said  # two of each of 85 pictures
+  assert "codes: crop 170/170" in said  # two of each of 85 pictures
 
 
 def times(workdir):
@@ -297,7 +297,7 @@ def test_a_kill_while_stale_codes_are_removed_is_no_trouble(place, whole):
   workdir = copied(place, whole, "half-codes", "transformer")
   (workdir / "codes/codes.json").unlink()
   _, said = dalle(place, *train(workdir.name))
-  assert "codes: encoding 170 crops" in said
+  assert "codes: crop 170/170" in said
   assert bits(workdir) == bits(whole[0])
 
 

@@ -34,6 +34,7 @@ from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.showing import hooks
 from dalle_jax.training import lock
 from dalle_jax.training.loop import train
+from dalle_jax.training.progress import StepProgress
 from dalle_jax.workdir import Workdir
 
 # Examples whose captions the tokenizer and the near misses are learnt from; their order is random already.
@@ -184,9 +185,18 @@ def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
       return found
     _say("codes: those of the workdir are of other weights or data; encoding anew")
     shutil.rmtree(workdir.codes)
-  _say(f"codes: encoding {sum(stamp.examples.values()) * stamp.crops:,} crops")
-  with workdir.timed("codes"):
-    return codes.encode(prepared, workdir.codes, stamp, encoder(workdir))
+  done, bar = 0, StepProgress("codes", sum(stamp.examples.values()) * stamp.crops, 0, unit="crops")
+
+  def progress(count: int) -> None:
+    nonlocal done
+    done += count
+    bar.update(done)
+
+  try:
+    with workdir.timed("codes"):
+      return codes.encode(prepared, workdir.codes, stamp, encoder(workdir), progress=progress)
+  finally:
+    bar.close()
 
 
 def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Callable[[Any], Any] | None:
@@ -200,7 +210,12 @@ def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Calla
   rows = np.random.default_rng(seed).permutation(len(source))[: stage.objective.patches_from]
   crop = CentreCrop(size=model.image)
   images_NHWC = np.stack([crop(source[int(row)]["image"], np.random.default_rng(0)) for row in rows])
-  return lambda params: codebook.start(params, model, images_NHWC, seed=seed)
+
+  def start(params: Any) -> Any:
+    _say(f"{name}: looking for {model.vocab:,} kinds of patches in {len(rows):,} pictures")
+    return codebook.start(params, model, images_NHWC, seed=seed)
+
+  return start
 
 
 def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:

@@ -10,8 +10,12 @@ from scipy import ndimage
 from dalle_jax.data import judge, scene_drawing, scene_layout, scenes
 
 
-def draw_many(split, number):
-  return [scene_layout.sample(random.Random(f"judge/{split}/{i}"), count=1 + i % 3, split=split) for i in range(number)]
+def draw_many(split, number, size=32):
+  """Scenes whose centres are whole pixels of pictures of that size, as the data set draws them."""
+  return [
+    scene_layout.sample(random.Random(f"judge/{split}/{i}"), count=1 + i % 3, split=split, pixel=32 / size)
+    for i in range(number)
+  ]
 
 
 def pictures(drawn, size=32):
@@ -37,7 +41,7 @@ def drawn():
   ("split", "size"), [("train", 32), ("valid", 32), ("test", 32), ("test_pairs", 32), ("test", 64)]
 )
 def test_clean_pictures_are_what_they_are(split, size):
-  scene_list = draw_many(split, 300)
+  scene_list = draw_many(split, 300, size)
   assert share_right(pictures(scene_list, size), scene_list) >= 0.995
 
 

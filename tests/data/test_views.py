@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dalle_jax import sharding
-from dalle_jax.data import captions, codes
+from dalle_jax.data import captions, codes, near_misses
 from dalle_jax.data.captions import Tokenizer, TokenizerConfig
 from dalle_jax.data.images import Stage2Crop, numbered_crop
 from dalle_jax.data.prepare import prepare
@@ -152,3 +152,20 @@ def test_every_caption_is_chosen_about_as_often(both):
   drawn = [one_caption(texts, words, rng).tobytes() for _ in range(300)]
   for text in texts:
     assert 70 <= drawn.count(words.ids(text).tobytes()) <= 130
+
+
+def test_both_views_add_the_same_near_miss_and_nothing_else_changes(both):
+  pictures, their_codes, words = both
+  texts = [words.encode(text) for each in pictures.values() for text in each["captions"]]
+  misses = near_misses.learn(texts, WORDS.vocab)
+  plain_view, plain_codes = pixels_view(words), CodesView(tokenizer=words)
+  view, codes_view = (dataclasses.replace(each, near_misses=misses) for each in (plain_view, plain_codes))
+  missed = 0
+  for key in pictures:
+    rng = lambda: np.random.default_rng(3)  # noqa: E731
+    seen, of_codes = view(pictures[key], rng()), codes_view(their_codes[key], rng())
+    np.testing.assert_array_equal(seen["negative_text"], of_codes["negative_text"])
+    missed += int((seen["negative_text"] != seen["text"]).sum())
+    for name, value in plain_view(pictures[key], rng()).items():
+      np.testing.assert_array_equal(value, seen[name])
+  assert missed >= len(pictures)

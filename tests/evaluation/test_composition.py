@@ -1,5 +1,7 @@
 """Composition: verdicts of samples by caption, best of N over all subsets, tables by number of objects."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,16 @@ def test_the_text_has_a_line_for_each_row(judged):
   assert lines[0].split()[:2] == ["split", "pictures"]
   assert len(lines) == 1 + len(composition.table(judged))
   assert "100.0 %" in lines[-1]
+
+
+def test_splits_that_hold_other_numbers_of_objects_share_one_table(judged):
+  """Of three captions a split may have none with one object; the table then had no such column, or failed for it."""
+  rows = composition.table(judged, ns=(1,))
+  few = [dataclasses.replace(row, split="few", by_objects={"all": row.by_objects["all"]}) for row in rows]
+  for both in (rows + few, few + rows):
+    lines = composition.as_text(both).splitlines()
+    assert lines[0].split("  ")[0] == "split"
+    assert all(name in lines[0] for name in ("1 object", "2 objects", "all"))
+    assert len(lines) == 1 + len(both)
+    few_line = next(line for line in lines if line.startswith("few"))
+    assert few_line[lines[0].index("all") :] == str(rows[0].by_objects["all"])

@@ -155,17 +155,25 @@ def test_codes_stand_for_the_pictures_that_the_frozen_dvae_decodes_them_to():
   assert metrics == pytest.approx(by_pictures, rel=1e-4)
 
 
-@pytest.mark.parametrize(("field", "metric"), [("spoil_picture", "loss_to_image"), ("spoil_caption", "loss_to_text")])
-def test_spoilt_ones_are_negatives_that_differ_from_step_to_step(field, metric):
-  plain, spoiling = ClipContrastive(model=TINY), ClipContrastive(model=TINY, **{field: 1.0})
+def test_spoilt_pictures_are_negatives_that_differ_from_step_to_step():
+  plain, spoiling = ClipContrastive(model=TINY), ClipContrastive(model=TINY, spoil_picture=1.0)
   batch = {"image": images(5, 1), "text": texts(5, 2)}
-  other = {"loss_to_image": "loss_to_text", "loss_to_text": "loss_to_image"}[metric]
   _, without = loss(batch, plain)
   _, with_spoilt = loss(batch, spoiling)
-  assert with_spoilt[other] == pytest.approx(without[other], rel=1e-5)
-  assert with_spoilt[metric] > without[metric] + 0.05
-  assert loss(batch, spoiling, seed=1)[1][metric] != with_spoilt[metric]
+  assert with_spoilt["loss_to_text"] == pytest.approx(without["loss_to_text"], rel=1e-5)
+  assert with_spoilt["loss_to_image"] > without["loss_to_image"] + 0.05
+  assert loss(batch, spoiling, seed=1)[1]["loss_to_image"] != with_spoilt["loss_to_image"]
   assert loss(batch, plain, seed=1)[1] == without
+
+
+def test_a_near_miss_that_missed_nothing_is_no_negative_of_its_caption():
+  batch = {"image": images(4, 1), "text": texts(1, 2).repeat(4, axis=0)}  # all captions alike
+  _, plain = loss(batch)
+  _, missed_nothing = loss(batch | {"negative_text": batch["text"]})
+  _, missed = loss(batch | {"negative_text": batch["text"].at[:, 0].set((batch["text"][:, 0] + 1) % 9)})
+  assert plain["loss_to_text"] == pytest.approx(np.log(4), rel=1e-4)
+  assert missed_nothing["loss_to_text"] == pytest.approx(np.log(4), rel=1e-4)
+  assert missed["loss_to_text"] > np.log(4) + 0.05
 
 
 def test_one_that_came_out_unspoilt_is_no_negative_of_itself():
@@ -181,7 +189,7 @@ def test_one_that_came_out_unspoilt_is_no_negative_of_itself():
   [
     ({"spoil_picture": 1.5}, "spoil_picture is 1.5"),
     ({"spoil_picture": 0.1, "model": dataclasses.replace(TINY, image=9, patch=3)}, "of which 9 is no multiple"),
-    ({"spoil_caption": -0.1}, "spoil_caption is -0.1"),
+    ({"spoil_picture": -0.1}, "spoil_picture is -0.1"),
     ({"dvae": dvae.Config(image=16, groups=2)}, "CLIP reads 8 pixels, the dVAE makes 16"),
   ],
 )

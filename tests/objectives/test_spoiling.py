@@ -1,12 +1,10 @@
-"""Near misses: parts of another of the batch, and nothing else."""
+"""Spoilt pictures: parts of another of the batch, and nothing else."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dalle_jax.objectives import spoiling
-
-VOCAB = 20
 
 
 def random_pictures(count=6, side=8):
@@ -28,17 +26,3 @@ def test_whole_blocks_come_from_the_picture_before_up_to_the_share():
 def test_equal_pictures_are_told_to_be_unchanged():
   images = random_pictures(1).repeat(3, axis=0)
   assert spoiling.pictures(images, 1.0, 4, jax.random.key(0))[1].all()
-
-
-def test_words_come_from_the_same_place_of_the_caption_before_and_pads_stay():
-  rng = np.random.default_rng(1)
-  text = rng.integers(0, VOCAB, (30, 10)).astype(np.int32)
-  lengths = rng.integers(1, 10, 30)
-  for row, length in zip(text, lengths):
-    row[length:] = VOCAB + np.arange(length, 10)
-  spoilt, same = spoiling.captions(jnp.asarray(text), VOCAB, 1.0, jax.random.key(0))
-  spoilt, other = np.asarray(spoilt), np.roll(text, 1, axis=0)
-  assert ((spoilt == text) | (spoilt == other)).all()
-  np.testing.assert_array_equal(spoilt >= VOCAB, text >= VOCAB)
-  assert (spoilt != text).any(axis=1).mean() > 0.5
-  np.testing.assert_array_equal(same, (spoilt == text).all(axis=1))

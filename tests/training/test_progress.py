@@ -32,6 +32,14 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds_and_at_the_end(capsys
   ]
 
 
+def test_work_without_a_loss_is_counted_in_its_own_unit(capsys):
+  clock = Clock()
+  shown = progress.StepProgress("codes", 40_000, 0, unit="crops", clock=clock)
+  clock.now += 20
+  shown.update(30_000)
+  assert capsys.readouterr().err == "codes: crop 30000/40000  1,500.0 crops/s  0:06 left\n"
+
+
 def test_a_resumed_run_counts_its_rate_from_where_it_resumed(capsys):
   clock = Clock()
   shown = progress.StepProgress("dvae", 1000, 900, clock=clock)

@@ -5,7 +5,7 @@ neighbours. "a small red circle" then becomes "a large red circle" or "a small r
 shows, and a CLIP that has it among its negatives must hear the word. Some misses are none, "a little red circle"; they
 are as many for a word as for its synonym, so they only add noise.
 
-T text positions, V vocabulary.
+T text positions, V vocabulary, P places (pairs of neighbours).
 """
 
 import collections
@@ -43,17 +43,18 @@ def learn(captions: Iterable[Sequence[int]], vocab: int) -> NearMisses:
   for tokens in captions:
     padded = [-1, *tokens, -1]
     found.update((token, (before, after)) for before, token, after in zip(padded, padded[1:], padded[2:]))
-  places = {place: i for i, place in enumerate({place for _, place in found})}
-  rows, columns = zip(*((token, places[place]) for token, place in found))
+  places = {place: i for i, place in enumerate(dict.fromkeys(place for _, place in found))}
+  rows, columns = [token for token, _ in found], [places[place] for _, place in found]
   counts = np.sqrt(np.fromiter(found.values(), np.float64, len(found)))
-  counts_VP = sparse.csr_matrix((counts, (rows, columns)), shape=(vocab, len(places)))
+  counts_VP = sparse.csr_matrix((counts, (rows, columns)), shape=(vocab, max(1, len(places))))
   norms_V = np.sqrt(np.asarray(counts_VP.multiply(counts_VP).sum(1))).ravel()
   alike = (counts_VP @ counts_VP.T).tocsr()
   substitutes = {}
   for token in np.flatnonzero(norms_V):
-    others = alike.indices[alike.indptr[token] : alike.indptr[token + 1]]
-    cosines = alike.data[alike.indptr[token] : alike.indptr[token + 1]] / (norms_V[token] * norms_V[others])
-    order = [i for i in np.argsort(-cosines) if others[i] != token and cosines[i] > ALIKE][:MOST]
+    row = slice(alike.indptr[token], alike.indptr[token + 1])
+    others = alike.indices[row]
+    cosines = alike.data[row] / (norms_V[token] * norms_V[others])
+    order = [i for i in np.argsort(-cosines, kind="stable") if others[i] != token and cosines[i] > ALIKE][:MOST]
     if order:
       substitutes[int(token)] = (others[order], cosines[order] / cosines[order].sum())
   return NearMisses(substitutes=substitutes)

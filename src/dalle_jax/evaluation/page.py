@@ -140,7 +140,9 @@ def _compositions(report: Report, pictures: Path) -> list[str]:
     columns = list(rows[0].by_objects)
     lines = [[html.escape(row.pictures), *(_proportion(row.by_objects[name]) for name in columns)] for row in rows]
     soft = [row.pictures.startswith(REFERENCES) for row in rows]
-    sections.append(f"<h3>{html.escape(SPLITS.get(each.split, each.split))} ({html.escape(each.split)})</h3>")
+    drawn = "one sample" if each.samples == 1 else f"{each.samples} samples"
+    name = f"{SPLITS.get(each.split, each.split)} ({each.split}), {drawn} of each caption"
+    sections.append(f"<h3>{html.escape(name)}</h3>")
     sections.append(static_page.table(["", *columns], lines, reference=soft))
   by_aspect = composition.aspects(judged, (1, report.best_of[-1]))
   names = list(next(iter(by_aspect.values())))

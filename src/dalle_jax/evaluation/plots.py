@@ -70,17 +70,24 @@ def best_of_n(judged: Sequence[Judged]) -> Callable[[Axes, Paper], object]:
 
 
 def code_usage(measured: Reconstruction) -> Callable[[Axes, Paper], object]:
-  """The codes from the most to the least used, and each one's share."""
+  """The codes from the most to the least used, and each one's share, logarithmic: a few are all the flat ground."""
 
   def draw(axes: Axes, paper: Paper) -> None:
     share_V = np.sort(measured.counts_V)[::-1] / measured.counts_V.sum()
+    least, even = 50 / measured.counts_V.sum(), 100 / len(share_V)  # half a token
+    axes.set_yscale("log")
     axes.fill_between(
-      np.arange(len(share_V)), 100 * share_V, step="post", color=paper.series[0], alpha=0.85, linewidth=0
+      np.arange(len(share_V)),
+      least,
+      np.maximum(100 * share_V, least),
+      step="post",
+      color=paper.series[0],
+      alpha=0.85,
+      linewidth=0,
     )
-    even = 100 / len(share_V)
     axes.axhline(even, color=paper.soft, linewidth=1, linestyle="--")
     axes.annotate("all alike", (len(share_V), even), (-4, 4), textcoords="offset points", ha="right", color=paper.soft)
-    axes.set_ylim(0, None)
+    axes.set_ylim(least, None)
     axes.set_xlim(0, len(share_V))
     axes.set_xlabel("codes, the most used first")
     axes.set_ylabel("% of all tokens")

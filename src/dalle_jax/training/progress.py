@@ -11,10 +11,15 @@ PLAIN_EVERY = 10.0
 
 
 class StepProgress:
-  """Shows steps of a run named `name`; nothing is printed more than ten times a second, or 10 s without a terminal."""
+  """Shows steps of a run named `name`; nothing is printed more than ten times a second, or 10 s without a terminal.
 
-  def __init__(self, name: str, steps: int, first: int, clock: Callable[[], float] = time.monotonic):
-    self._name, self._steps, self._first, self._clock = name, steps, first, clock
+  unit: what a step is called.
+  """
+
+  def __init__(
+    self, name: str, steps: int, first: int, *, unit: str = "steps", clock: Callable[[], float] = time.monotonic
+  ):
+    self._name, self._steps, self._first, self._unit, self._clock = name, steps, first, unit, clock
     self._begin = self._shown = clock()
     self._bar: Progress | None = None
     console = Console(file=sys.stderr)
@@ -23,7 +28,7 @@ class StepProgress:
         "{task.description}",
         "{task.completed}/{task.total}",
         "{task.fields[rate]}",
-        "loss {task.fields[loss]}",
+        "{task.fields[loss]}",
       )
       bar, *rest = (TextColumn(c) for c in columns)
       self._bar = Progress(bar, BarColumn(), *rest, TimeElapsedColumn(), "left", TimeRemainingColumn(), console=console)
@@ -37,18 +42,20 @@ class StepProgress:
     else:
       print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
-  def update(self, step: int, loss: float) -> None:
-    """Called when the loss of a step is known."""
+  def update(self, step: int, loss: float | None = None) -> None:
+    """Called when a step is done and its loss, where there is one, is known."""
     now = self._clock()
     if now - self._shown < (0.1 if self._bar is not None else PLAIN_EVERY) and step != self._steps:
       return
     self._shown = now
     rate = (step - self._first) / max(now - self._begin, 1e-9)
+    speed, lost = f"{rate:,.1f} {self._unit}/s", "" if loss is None else f"loss {loss:.4f}"
     if self._bar is not None:
-      self._bar.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", loss=f"{loss:.4f}")
-    else:
-      left = int((self._steps - step) / rate)
-      self.say(f"step {step}/{self._steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left // 60}:{left % 60:02d} left")
+      self._bar.update(self._task, completed=step, rate=speed, loss=lost)
+      return
+    left = int((self._steps - step) / max(rate, 1e-9))
+    at = f"{self._unit.removesuffix('s')} {step}/{self._steps}"
+    self.say("  ".join(part for part in (at, lost, speed, f"{left // 60}:{left % 60:02d} left") if part))
 
   def close(self) -> None:
     """Ends the bar."""
