@@ -63,9 +63,10 @@ demo-emoji: $(READY)  ## meant for half an hour: train on emoji and their names 
 	$(DALLE) train experiments/demo_emoji.py --workdir $(EMOJI) --data $(EMOJI)-data
 	$(DALLE) eval $(EMOJI)
 
-bench: $(READY)  ## time the train step and the sampler of a small transformer on this machine
+bench: $(READY)  ## time the train step, the sampler and the attention of a small transformer on this machine
 	$(DALLE) bench train-step
 	$(DALLE) bench sample --batch 1
+	$(DALLE) bench attention
 
 bench-peers: $(READY)  ## the same beside DALLE-pytorch, in a virtual environment of its own (downloads torch)
 	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers

@@ -13,6 +13,7 @@ LAYERS = (
   ("__main__",),
   ("cli",),
   ("commands",),
+  ("bench_attention",),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page"),
   ("evaluate", "golden", "showing"),
   ("workdir",),
@@ -56,7 +57,7 @@ DOORS = {
 }
 
 # What must run on jax, flax, optax and orbax alone, with all that it imports.
-BARE = ("models.", "ops.", "objectives.", "training.step", "sampling.", "bench")
+BARE = ("models.", "ops.", "objectives.", "training.step", "sampling.", "bench", "bench_attention")
 NOT_BARE = ("tyro", "grain", "tensorflow_datasets")
 
 

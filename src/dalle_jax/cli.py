@@ -21,7 +21,7 @@ Train DALL-E, draw with it, and measure it.
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   sample          draw pictures from captions, rank them by CLIP
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
-  bench           time the train step or the sampler on this machine
+  bench           time the train step, the sampler or the attention on this machine
 
 dalle COMMAND --help tells a command's flags. --debug shows the traceback of an error.
 """

@@ -1,17 +1,21 @@
-"""`dalle bench train-step|sample [--layers N ...] [--json]`: times this machine; see dalle_jax.bench."""
+"""`dalle bench train-step|sample|attention [--layers N ...] [--json]`: times this machine; see dalle_jax.bench."""
 
 import dataclasses
+import inspect
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 ...] [--repeats N] [--json]
+       dalle bench attention [--heads 8 --head-dim 64 --batch 2 ...] [--repeats N] [--json]
 
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch, with caches: s_per_token
+attention     seconds of each pattern's attention, structured and dense under a mask, in alternating runs: rows
 
 --json prints one JSON object. dalle bench train-step --help lists every size that can be set.
 """
@@ -23,41 +27,61 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   what, *rest = argv
-  if what not in ("train-step", "sample"):
+  if what not in TEXTS:
     from dalle_jax.commands.suggest import suggest
 
-    raise UserError(f"dalle bench can't time {what!r}; {suggest(what, ['train-step', 'sample'])}")
+    raise UserError(f"dalle bench can't time {what!r}; {suggest(what, list(TEXTS))}")
   as_json = "--json" in rest
-  from dalle_jax import bench
+  from dalle_jax import bench, bench_attention
   from dalle_jax.commands import flags
 
-  time = bench.train_step if what == "train-step" else bench.sample
+  time, sizes = {
+    "train-step": (bench.train_step, bench.Shape),
+    "sample": (bench.sample, bench.Shape),
+    "attention": (bench_attention.attention, bench_attention.Shape),
+  }[what]
   given = flags.parse(
-    _flags(bench.Shape, time.__kwdefaults__),
+    _flags(sizes, time),
     [arg for arg in rest if arg != "--json"],
     prog=f"dalle bench {what}",
     description="Times this machine. --json prints one JSON object.",
   )
-  shape = bench.Shape(**{f.name: getattr(given, f.name) for f in dataclasses.fields(bench.Shape)})
+  shape = sizes(**{f.name: getattr(given, f.name) for f in dataclasses.fields(sizes)})
   result = time(shape, warmup=given.warmup, repeats=given.repeats)
-  print(json.dumps(result) if as_json else text(result))
+  print(json.dumps(result) if as_json else TEXTS[what](result))
   sys.stdout.flush()
   return 0
 
 
-def text(result: dict[str, Any]) -> str:
-  """The result for a person."""
+def _of_model(result: dict[str, Any]) -> str:
   key = "median_s" if "median_s" in result else "s_per_token"
-  spread, device = result["spread_s"], result["device"]
-  unit = "s a step" if key == "median_s" else "s a token"
+  spread, unit = result["spread_s"], "s a step" if key == "median_s" else "s a token"
   return (
     f"{result['bench']}: {result[key]:.4g} {unit} (median of {result['repeats']}, "
     f"{spread['min']:.4g} to {spread['max']:.4g}), {result['tokens_per_s']:.4g} tokens/s\n"
-    f"{result['parameters']:,} parameters, {device['kind']}, {device['processor']}, {device['cores']} cores"
+    f"{result['parameters']:,} parameters, {_where(result['device'])}"
   )
 
 
-def _flags(shape: type, defaults: dict[str, int]) -> type:
-  """The shape's fields, and how often to run."""
+def _of_attention(result: dict[str, Any]) -> str:
+  head = f"{'pattern':8}{'pass':22}{'dense':>10}{'structured':>12}{'ratio':>8}"
+  rows = [
+    f"{row['kind']:8}{row['pass']:22}{1e3 * row['dense_s']:7.1f} ms{1e3 * row['structured_s']:9.1f} ms"
+    f"{row['ratio']:7.2f}x"
+    for row in result["rows"]
+  ]
+  return "\n".join([head, *rows, f"medians of {result['repeats']}, {_where(result['device'])}"])
+
+
+def _where(device: dict[str, Any]) -> str:
+  return f"{device['kind']}, {device['processor']}, {device['cores']} cores"
+
+
+TEXTS = {"train-step": _of_model, "sample": _of_model, "attention": _of_attention}  # a result for a person
+
+
+def _flags(shape: type, time: Callable[..., dict[str, Any]]) -> type:
+  """The shape's fields, and how often to run, as often as the function says by itself."""
+  defaults = {name: p.default for name, p in inspect.signature(time).parameters.items() if p.kind is p.KEYWORD_ONLY}
   how_often = [(name, int, dataclasses.field(default=value)) for name, value in defaults.items()]
   return dataclasses.make_dataclass("Flags", how_often, bases=(shape,), frozen=True, kw_only=True)

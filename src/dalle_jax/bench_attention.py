@@ -1,0 +1,94 @@
+"""Times attention under each pattern: the structured path beside the dense one under a mask, in alternating runs.
+
+B batch, L stream, H heads, K head dim.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dalle_jax import bench
+from dalle_jax.errors import UserError
+from dalle_jax.ops.sparse_attention import Pattern, attend
+
+KINDS = ("row", "column", "conv")
+PASSES = ("forward", "forward and backward")
+SIDES = {"dense": "reference", "structured": "xla"}  # implementations of `attend`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+  """One layer's attention."""
+
+  batch: int = 2
+  heads: int = 8
+  head_dim: int = 64
+  text: int = 256
+  grid: int = 32
+  kernel: int = 11
+  dtype: str = "float32"
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    for name in ("batch", "heads", "head_dim"):
+      if getattr(self, name) < 1:
+        raise UserError(f"got {name}={getattr(self, name)}, wanted at least 1")
+    if self.dtype not in ("float32", "bfloat16"):
+      raise UserError(f"got dtype={self.dtype!r}, wanted float32 or bfloat16")
+
+  def pattern(self, kind: str) -> Pattern:
+    """Raises UserError for sizes that no pattern has."""
+    return Pattern(text=self.text, grid=self.grid, kind=kind, **({"kernel": self.kernel} if kind == "conv" else {}))
+
+
+def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, Any]:
+  """Rows of {kind, pass, dense_s, structured_s, ratio, spreads}, medians of alternating runs; and what `bench` reports.
+
+  A ratio above 1 says that the structured path is faster. Raises UserError if nothing would be timed.
+  """
+  if repeats < 1 or warmup < 1:
+    raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
+  rows = [_row(shape, kind, which, warmup, repeats) for kind in KINDS for which in PASSES]
+  about = {"repeats": repeats, "shape": dataclasses.asdict(shape)}
+  return {"bench": "attention", "rows": rows} | about | {"device": bench.device(), "versions": bench.versions()}
+
+
+def _row(shape: Shape, kind: str, which: str, warmup: int, repeats: int) -> dict[str, Any]:
+  timers = {side: _timer(shape, kind, which, implementation) for side, implementation in SIDES.items()}
+  for _ in range(warmup):
+    for timer in timers.values():
+      timer()
+  rounds = [{side: timer() for side, timer in timers.items()} for _ in range(repeats)]
+  seconds = {side: [each[side] for each in rounds] for side in SIDES}
+  median = {side: statistics.median(found) for side, found in seconds.items()}
+  row = {"kind": kind, "pass": which, "ratio": median["dense"] / median["structured"]}
+  row |= {f"{side}_s": value for side, value in median.items()}
+  return row | {f"{side}_spread_s": bench.spread(found) for side, found in seconds.items()}
+
+
+def _timer(shape: Shape, kind: str, which: str, implementation: str) -> Callable[[], float]:
+  pattern = shape.pattern(kind)
+  sizes = (4, shape.batch, pattern.length, shape.heads, shape.head_dim)
+  q_BLHK, k_BLHK, v_BLHK, g_BLHK = jax.random.normal(jax.random.key(shape.seed), sizes).astype(jnp.dtype(shape.dtype))
+
+  def forward(q, k, v, g):
+    del g
+    return attend(q, k, v, pattern=pattern, implementation=implementation)
+
+  def both(q, k, v, g):
+    o_BLHK, pull = jax.vjp(lambda *qkv: forward(*qkv, None), q, k, v)
+    return o_BLHK, pull(g)
+
+  run = jax.jit(forward if which == PASSES[0] else both)
+
+  def timer() -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(run(q_BLHK, k_BLHK, v_BLHK, g_BLHK))
+    return time.perf_counter() - begin
+
+  return timer

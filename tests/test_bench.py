@@ -1,0 +1,95 @@
+"""`dalle bench`: what it prints is one object with the contract's keys, of the sizes that were asked for."""
+
+import json
+
+import jax
+import pytest
+
+from dalle_jax import bench, bench_attention, cli
+
+TINY = ["--layers", "1", "--dim", "16", "--heads", "2", "--text", "4", "--grid", "4", "--kernel", "3"]
+TINY += ["--text-vocab", "20", "--image-vocab", "10", "--batch", "3", "--warmup", "1"]
+SMALL = ["--text", "8", "--grid", "8", "--heads", "2", "--head-dim", "8", "--kernel", "5", "--warmup", "1"]
+
+
+def told(capsys, *argv):
+  assert cli.main(["bench", *argv]) == 0
+  return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("what", "key"), [("train-step", "median_s"), ("sample", "s_per_token")])
+def test_a_models_timing_is_one_json_object(capsys, what, key):
+  found = json.loads(told(capsys, what, *TINY, "--repeats", "3", "--json"))
+  spread = found["spread_s"]
+  assert 0 < spread["min"] <= spread["p25"] <= found[key] <= spread["p75"] <= spread["max"]
+  assert found["repeats"] == 3
+  tokens = 3 * (4 + 16) if what == "train-step" else 3
+  assert found["tokens_per_s"] == pytest.approx(tokens / found[key])
+  assert (found["shape"]["dim"], found["shape"]["batch"], found["shape"]["text_vocab"]) == (16, 3, 20)
+  assert found["device"]["platform"] == jax.devices()[0].platform
+  assert {"python", "jax", "flax"} <= set(found["versions"])
+
+
+def test_parameters_are_those_of_the_shape():
+  one = bench.Shape(layers=1, dim=16, heads=2, text=4, grid=4, text_vocab=20, image_vocab=10)
+  # A block: two norms of 16 and 16, q, k, v and out with biases, an MLP four times as wide.
+  block = 2 * 32 + 4 * (16 * 16 + 16) + (16 * 64 + 64) + (64 * 16 + 16)
+  two = bench.Shape(layers=2, dim=16, heads=2, text=4, grid=4, text_vocab=20, image_vocab=10)
+  assert bench.parameters(two) - bench.parameters(one) == block
+
+
+def test_a_person_is_told_the_figure_and_the_machine(capsys):
+  text = told(capsys, "train-step", *TINY, "--repeats", "1")
+  assert text.startswith("train-step: ")
+  assert "s a step (median of 1" in text
+  assert "parameters" in text
+
+
+def test_attention_is_timed_for_every_pattern_both_ways(capsys):
+  found = json.loads(told(capsys, "attention", *SMALL, "--repeats", "2", "--json"))
+  assert [(row["kind"], row["pass"]) for row in found["rows"]] == [
+    (kind, which) for kind in ("row", "column", "conv") for which in ("forward", "forward and backward")
+  ]
+  for row in found["rows"]:
+    assert row["ratio"] == pytest.approx(row["dense_s"] / row["structured_s"])
+    for side in ("dense", "structured"):
+      assert 0 < row[f"{side}_spread_s"]["min"] <= row[f"{side}_s"] <= row[f"{side}_spread_s"]["max"]
+  text = told(capsys, "attention", *SMALL, "--repeats", "1").splitlines()
+  assert len(text) == 8
+  assert text[1].startswith("row")
+  assert text[1].endswith("x")
+
+
+def test_the_two_sides_of_attention_are_two_programs_with_one_result():
+  """A timing of one program against itself would always be fair."""
+  shape = bench_attention.Shape(batch=1, heads=1, head_dim=4, text=16, grid=16)
+  texts, results = [], []
+  for implementation in bench_attention.SIDES.values():
+    x = jax.random.normal(jax.random.key(0), (1, shape.pattern("row").length, 1, 4))
+    run = jax.jit(
+      lambda q, name=implementation: bench_attention.attend(q, q, q, pattern=shape.pattern("row"), implementation=name)
+    )
+    texts.append(run.lower(x).as_text())
+    results.append(run(x))
+  assert texts[0] != texts[1]
+  assert abs(results[0] - results[1]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+  ("argv", "words"),
+  [
+    (["trainstep"], "train-step"),
+    (["train-step", "--heads", "3"], "heads=3"),
+    (["sample", "--batch", "0"], "batch=0"),
+    (["sample", "--repeats", "0"], "repeats=0"),
+    (["attention", "--repeats", "0"], "repeats=0"),
+    (["attention", "--dtype", "float16"], "float32 or bfloat16"),
+    (["attention", "--kernel", "4", *SMALL[:8]], "kernel"),
+    (["attention", "--layers", "4"], "--layers"),
+  ],
+)
+def test_a_mistake_is_one_line(capsys, argv, words):
+  assert cli.main(["bench", *argv]) == 2
+  said = capsys.readouterr().err.strip()
+  assert words in said
+  assert "\n" not in said
