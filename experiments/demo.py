@@ -18,14 +18,14 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 800, transformer_steps: int = 4400, clip_steps: int = 550
+  data: str = "runs/demo-data", dvae_steps: int = 800, transformer_steps: int = 4200, clip_steps: int = 550
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
     name="demo",
     data=data,
     words=TokenizerConfig(vocab=512, length=32, spaces=False, dropout=0.0),
-    codes=dvae.Config(image=32, vocab=1536, hidden=32, groups=3, blocks=1, code_dim=64, pool="fold"),
+    codes=dvae.Config(image=32, vocab=1536, hidden=48, groups=3, blocks=1, code_dim=64, pool="fold"),
     layers=4,
     heads=4,
     patch=8,
