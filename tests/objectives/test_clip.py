@@ -11,7 +11,6 @@ import pytest
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import clip, dvae
-from dalle_jax.objectives import spoiling
 from dalle_jax.objectives.clip import ClipContrastive, cross_entropy_of_diagonal, diagonal_wins
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.schedules import Constant
@@ -175,26 +174,6 @@ def test_a_near_miss_that_missed_nothing_is_no_negative_of_its_caption():
   assert plain["loss_to_text"] == pytest.approx(np.log(4), rel=1e-4)
   assert missed_nothing["loss_to_text"] == pytest.approx(np.log(4), rel=1e-4)
   assert missed["loss_to_text"] > np.log(4) + 0.05
-
-
-def test_decoded_pictures_are_spoilt_by_whole_codes(monkeypatch):
-  """Blocks of two pixels would look like no drawing: what is drawn wrong is a code."""
-  grids = []
-  own = spoiling.pictures
-  monkeypatch.setattr(spoiling, "pictures", lambda x, share, grid, key: grids.append(grid) or own(x, share, grid, key))
-  wider = dataclasses.replace(DVAE, groups=1)
-  for vae in (DVAE, wider):
-    weights = DvaeElbo(model=vae, kl=Constant(0.0), temperature=Constant(1.0))
-    frozen = {"dvae": sharding.unbox(weights.init(jax.random.key(0)))}
-    batch = {"codes": jnp.zeros((3, vae.grid**2), jnp.uint16), "text": texts(3, 1)}
-    jax.eval_shape(
-      ClipContrastive(model=TINY, dvae=vae, spoil_picture=0.5).loss,
-      *(params(), frozen, batch, jax.random.key(0), jnp.int32(0)),
-    )
-  jax.eval_shape(
-    ClipContrastive(model=TINY, spoil_picture=0.5).loss, params(), {}, BATCH, jax.random.key(0), jnp.int32(0)
-  )
-  assert grids == [4, 8, 4]  # of eight pixels: codes of two, codes of one, blocks of two
 
 
 def test_one_that_came_out_unspoilt_is_no_negative_of_itself():

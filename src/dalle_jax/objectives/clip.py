@@ -15,7 +15,7 @@ from dalle_jax.models import clip
 from dalle_jax.models import dvae as dvae_lib
 from dalle_jax.objectives import spoiling
 
-SPOILT_BLOCK = 2  # pixels a side of what is taken from another picture, where there are no codes
+SPOILT_BLOCK = 2  # pixels a side of what is taken from another picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,7 @@ class ClipContrastive:
 
   dvae: the frozen dVAE's sizes, for batches of {"codes": int BP, "text"} that frozen["dvae"] decodes in the step: CLIP
   then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the negatives with up
-  to this share of it taken from another one (`spoiling`), in blocks of the size of a code, since it is codes that are
-  drawn wrong; 0 for the published loss.
+  to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
   The batch may also hold "negative_image" (uint8 MHWC), pictures that no caption describes, among which captions must
   not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch, such as
@@ -39,7 +38,7 @@ class ClipContrastive:
   def __post_init__(self) -> None:
     if not 0 <= self.spoil_picture <= 1:
       raise UserError(f"CLIP's spoil_picture is {self.spoil_picture}: a share, 0 to 1, is wanted")
-    if self.spoil_picture and self.dvae is None and self.model.image % SPOILT_BLOCK:
+    if self.spoil_picture and self.model.image % SPOILT_BLOCK:
       raise UserError(
         f"CLIP's spoil_picture takes blocks of {SPOILT_BLOCK} pixels, of which {self.model.image} is no multiple"
       )
@@ -59,8 +58,7 @@ class ClipContrastive:
     images_BHWC, text_BT, c = self._images(frozen, batch), batch["text"], self.model
     b, images, text, same_B = len(text_BT), [images_BHWC], [text_BT], None
     if self.spoil_picture:
-      grid = c.image // SPOILT_BLOCK if self.dvae is None else self.dvae.grid
-      spoilt_BHWC, same_B = spoiling.pictures(images_BHWC, self.spoil_picture, grid, key)
+      spoilt_BHWC, same_B = spoiling.pictures(images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key)
       images.append(spoilt_BHWC)
     images_MHWC = jnp.concatenate([*images, *([batch["negative_image"]] if "negative_image" in batch else [])])
     text_NT = jnp.concatenate([*text, *([batch["negative_text"]] if "negative_text" in batch else [])])
