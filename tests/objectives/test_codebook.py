@@ -1,4 +1,4 @@
-"""The clustered start of the codebook: it finds planted clusters, uses many codes, and touches two layers only."""
+"""The clustered start of the codebook: it finds planted clusters, uses many codes, and touches the ends only."""
 
 import dataclasses
 
