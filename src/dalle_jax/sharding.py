@@ -114,6 +114,13 @@ def constrain(x: Any, *names: str | None) -> Any:
   return jax.lax.with_sharding_constraint(x, NamedSharding(scope[0], spec))
 
 
+def is_split(name: str) -> bool:
+  """Whether `in_scope` splits arrays along this logical axis; False elsewhere."""
+  _check_names([name])
+  scope = _scope.get()
+  return scope is not None and any(scope[0].shape[axis] > 1 for axis in getattr(scope[1], name))
+
+
 _scope: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("scope", default=None)
 
 

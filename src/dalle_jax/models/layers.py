@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dalle_jax.sharding import axes, constrain
+from dalle_jax.sharding import axes, constrain, is_split
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -37,10 +37,13 @@ class Linear(nn.Module):
   def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
     init = nn.initializers.normal(self.std) if self.std else nn.initializers.zeros
     kernel = self.param("kernel", axes(init, *self.names), self.shape)
-    y = jnp.tensordot(x.astype(self.dtype), kernel.astype(self.dtype), self.contract)
+    out_shape, out_names = self.shape[self.contract :], self.names[self.contract :]
+    lead, rows = x.shape[: x.ndim - self.contract], x.astype(self.dtype)
+    if not is_split("seq"):  # one leading axis: with two, the CPU's gradient products first copy their input, slowly
+      rows = rows.reshape(-1, *self.shape[: self.contract])
+    y = jnp.tensordot(rows, kernel.astype(self.dtype), self.contract).reshape(*lead, *out_shape)
     if not self.bias:
       return y
-    out_shape, out_names = self.shape[self.contract :], self.names[self.contract :]
     bias = self.param("bias", axes(nn.initializers.zeros, *out_names), out_shape)
     return y + jnp.expand_dims(bias.astype(self.dtype), tuple(range(y.ndim - bias.ndim)))
 

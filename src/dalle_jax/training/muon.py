@@ -28,6 +28,9 @@ _MATRICES = {
   "down": contrib.MuonDimensionNumbers((-2,), (-1,)),
 }
 _RMS = 0.2
+# Of Newton-Schulz. The usual five are for a matrix divided by its Frobenius norm; divided by its Schatten-4 norm, which
+# costs nothing more, singular values start nearer to 1 and four get as far.
+_ITERATIONS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,9 @@ class Muon(AdamW):
 
   def direction(self) -> optax.GradientTransformation:
     """What `build` scales by the rate, before decay."""
-    muon = contrib.scale_by_muon(beta=self.momentum, weight_dimension_numbers=_dimensions)
+    muon = contrib.scale_by_muon(
+      beta=self.momentum, ns_steps=_ITERATIONS, preconditioning="schatten", weight_dimension_numbers=_dimensions
+    )
     adam = super().direction()
 
     def init(params: Any) -> _State:
