@@ -129,3 +129,16 @@ def test_the_table_counts_bytes_on_each_device(mesh):
   assert rows["scale"].bytes_per_device == 4 * 4
   assert rows["kernel"].spec == "fsdp model"
   assert "52 numbers" in sharding.table(list(rows.values()))
+
+
+def test_whether_an_axis_is_split_follows_from_mesh_and_rules(mesh):
+  assert not sharding.is_split("mlp")  # out of any scope
+  with sharding.in_scope(mesh, Rules()):
+    assert sharding.is_split("mlp")
+    assert not sharding.is_split("seq")
+    with pytest.raises(ValueError, match="did you mean 'mlp'"):
+      sharding.is_split("mpl")
+  with sharding.in_scope(mesh, Rules(seq=("model",))):
+    assert sharding.is_split("seq")
+  with sharding.in_scope(sharding.make_mesh(MeshShape(data=8)), Rules()):
+    assert not sharding.is_split("mlp")

@@ -27,6 +27,30 @@ def names_of(module, *inputs):
   }
 
 
+def test_a_linear_map_keeps_a_split_sequence_split():
+  mesh = sharding.make_mesh(sharding.MeshShape(data=2, model=4))
+  module = layers.Linear((6, 5), (None, None), 1, 0.1, "float32")
+  x = normal(4, 8, 6)
+  params = {"kernel": normal(6, 5, seed=1), "bias": normal(5, seed=2)}
+
+  def gathers(rules):
+    layout = sharding.NamedSharding(mesh, sharding.PartitionSpec("data", "model"))
+
+    def loss(params, x_BLD):
+      with sharding.in_scope(mesh, rules):
+        return jnp.sum(jnp.sin(sharding.constrain(module.apply({"params": params}, x_BLD), "batch", "seq", None)))
+
+    step = jax.jit(jax.value_and_grad(loss)).lower(params, jax.device_put(x, layout)).compile()
+    return step.as_text().count(" all-gather("), step(params, jax.device_put(x, layout))
+
+  split, (value, gradient) = gathers(sharding.Rules(seq=("model",)))
+  y = x @ params["kernel"] + params["bias"]
+  assert value == pytest.approx(np.sin(y).sum(), rel=1e-4)
+  np.testing.assert_allclose(gradient["kernel"], np.einsum("bld,ble->de", x, np.cos(y)), rtol=1e-3, atol=1e-4)
+  assert split == 0
+  assert gathers(sharding.Rules())[0] > 0  # where the sequence is whole, a split input must be gathered
+
+
 def test_norm_is_layer_norm_with_the_small_constant_inside_the_root():
   x = 3 + 5 * normal(2, 3, 16)
   x[0, 0] = 7.0 + 1e-3 * x[0, 0]  # a row whose variance is of the constant's order

@@ -82,25 +82,16 @@ def by_hand(batch):
   image = vectors("encode_image", batch["image"].astype(jnp.float32) / 255)
   text = vectors("encode_text", batch["text"])
   scale = np.exp(float(params()["logit_scale"]))
-  more_images, more_texts = image[:0], text[:0]
-  if "negative_image" in batch:
-    more_images = vectors("encode_image", batch["negative_image"].astype(jnp.float32) / 255)
-  if "negative_text" in batch:
-    more_texts = vectors("encode_text", batch["negative_text"])
-  to_text = scale * image @ np.concatenate([text, more_texts]).T
-  to_image = scale * text @ np.concatenate([image, more_images]).T
-  return to_text, to_image
+  more_texts = vectors("encode_text", batch["negative_text"]) if "negative_text" in batch else text[:0]
+  return scale * image @ np.concatenate([text, more_texts]).T, scale * text @ image.T
 
 
-@pytest.mark.parametrize("negatives", [(), ("image", "text")])
+@pytest.mark.parametrize("negatives", [0, 4])
 def test_the_loss_is_the_mean_of_both_directions_worked_out_in_numpy(negatives):
-  extra = {"image": {"negative_image": images(3, 2)}, "text": {"negative_text": texts(4, 3)}}
-  batch = dict(BATCH)
-  for name in negatives:
-    batch |= extra[name]
+  batch = BATCH | ({"negative_text": texts(negatives, 3)} if negatives else {})
   to_text, to_image = by_hand(batch)
-  assert to_text.shape == (5, 9 if "text" in negatives else 5)
-  assert to_image.shape == (5, 8 if "image" in negatives else 5)
+  assert to_text.shape == (5, 5 + negatives)
+  assert to_image.shape == (5, 5)
   value, metrics = loss(batch)
   assert abs(cross_entropy(to_text) - cross_entropy(to_image)) > 1e-3
   assert metrics["loss_to_text"] == pytest.approx(cross_entropy(to_text), rel=1e-4)
@@ -111,12 +102,9 @@ def test_the_loss_is_the_mean_of_both_directions_worked_out_in_numpy(negatives):
   assert metrics["scale"] == pytest.approx(np.exp(float(params()["logit_scale"])), rel=1e-5)
 
 
-def test_negatives_only_make_their_own_direction_harder():
+def test_negative_captions_only_make_their_own_direction_harder():
   _, plain = loss(BATCH)
-  _, pictures = loss(BATCH | {"negative_image": images(3, 2)})
   _, captions = loss(BATCH | {"negative_text": texts(4, 3)})
-  assert pictures["loss_to_image"] > plain["loss_to_image"] + 1e-3
-  assert pictures["loss_to_text"] == pytest.approx(plain["loss_to_text"], rel=1e-5)
   assert captions["loss_to_text"] > plain["loss_to_text"] + 1e-3
   assert captions["loss_to_image"] == pytest.approx(plain["loss_to_image"], rel=1e-5)
 

@@ -26,8 +26,7 @@ class ClipContrastive:
   then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the negatives with up
   to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
-  The batch may also hold "negative_image" (uint8 MHWC), pictures that no caption describes, among which captions must
-  not find theirs; and "negative_text" (int32 NT), captions that describe no picture of the batch, such as
+  The batch may also hold "negative_text" (int32 NT), captions that describe no picture of the batch, such as
   `data.near_misses` makes (one that equals a picture's own is none of its negatives).
   """
 
@@ -60,7 +59,7 @@ class ClipContrastive:
     if self.spoil_picture:
       spoilt_BHWC, same_B = spoiling.pictures(images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key)
       images.append(spoilt_BHWC)
-    images_MHWC = jnp.concatenate([*images, *([batch["negative_image"]] if "negative_image" in batch else [])])
+    images_MHWC = jnp.concatenate(images)
     text_NT = jnp.concatenate([*text, *([batch["negative_text"]] if "negative_text" in batch else [])])
     pixels_MHWC = images_MHWC.astype(jnp.float32) / 255
     image_ME, text_NE, scale = clip.Clip(c).apply({"params": params}, pixels_MHWC, text_NT)
