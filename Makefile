@@ -54,7 +54,7 @@ demo: $(READY)  ## in minutes: train on captioned scenes, draw from captions nev
 	$(DALLE) eval $(DEMO) $(BRIEF)
 
 demo-long: $(READY)  ## meant for an hour: the same at 64x64 pixels, longer
-	@[ -d $(LONG)-data ] || $(DALLE) data prepare captioned_scenes --out $(LONG)-data --image 64 --train 40000
+	@[ -d $(LONG)-data ] || $(DALLE) data prepare captioned_scenes --out $(LONG)-data --image 64 --train 30000
 	$(DALLE) train experiments/demo_long.py --workdir $(LONG) --data $(LONG)-data
 	$(DALLE) eval $(LONG)
 

@@ -11,7 +11,7 @@ from dalle_jax.models import dvae
 
 
 def experiment(
-  data: str = "runs/demo-long-data", dvae_steps: int = 1000, transformer_steps: int = 12000, clip_steps: int = 4000
+  data: str = "runs/demo-long-data", dvae_steps: int = 800, transformer_steps: int = 8500, clip_steps: int = 3500
 ) -> Experiment:
   """All three stages, meant for an hour on two cores."""
   return demo.small(
