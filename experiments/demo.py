@@ -18,7 +18,7 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 800, transformer_steps: int = 4200, clip_steps: int = 550
+  data: str = "runs/demo-data", dvae_steps: int = 600, transformer_steps: int = 3000, clip_steps: int = 450
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
