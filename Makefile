@@ -7,10 +7,14 @@ DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
+# The demo's scenes, and its steps where they are not the experiment's: STEPS="--transformer-steps 4200".
+SCENES := --train 12000
+STEPS  ?=
+
 # A short demo, to see that everything runs: SMOKE=1.
 ifdef SMOKE
 SCENES := --train 600 --valid 60 --test 60 --test-pairs 60
-TINY   := --dvae-steps 30 --transformer-steps 30 --clip-steps 20
+STEPS  := --dvae-steps 30 --transformer-steps 30 --clip-steps 20
 BRIEF  := --captions 6 --samples 4
 endif
 
@@ -50,7 +54,7 @@ format: $(READY)  ## ruff, changing the files
 
 demo: $(READY)  ## in minutes: train on captioned scenes, draw from captions never seen, write $(DEMO)/index.html
 	@[ -d $(DEMO)-data ] || $(DALLE) data prepare captioned_scenes --out $(DEMO)-data $(SCENES)
-	$(DALLE) train experiments/demo.py --workdir $(DEMO) --data $(DEMO)-data $(TINY)
+	$(DALLE) train experiments/demo.py --workdir $(DEMO) --data $(DEMO)-data $(STEPS)
 	$(DALLE) eval $(DEMO) $(BRIEF)
 
 demo-long: $(READY)  ## meant for an hour: the same at 64x64 pixels, longer

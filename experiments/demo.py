@@ -18,7 +18,7 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 600, transformer_steps: int = 3000, clip_steps: int = 450
+  data: str = "runs/demo-data", dvae_steps: int = 600, transformer_steps: int = 2200, clip_steps: int = 400
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
@@ -30,6 +30,7 @@ def experiment(
     heads=4,
     patch=8,
     steps=(dvae_steps, transformer_steps, clip_steps),
+    patches_from=2500,
   )
 
 
@@ -44,12 +45,13 @@ def small(
   patch: int,
   steps: tuple[int, int, int],
   crops: int = 1,
+  patches_from: int = 5000,
 ) -> Experiment:
   """A dVAE, a transformer and a CLIP for thousands of pictures rather than millions, in minutes or hours.
 
-  patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture. What differs from the paper, because
-  there is so little time: the dVAE's codes are clusters of the data's patches and only its decoder learns, matrices are
-  trained by Muon, and CLIP has near misses among its negatives.
+  patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture; patches_from: pictures whose patches
+  are clustered. What differs from the paper, because there is so little time: the dVAE's codes are clusters of the
+  data's patches and only its decoder learns, matrices are trained by Muon, and CLIP has near misses among its negatives.
   """
   dvae_steps, transformer_steps, clip_steps = steps
   stream = transformer.Config(
@@ -84,7 +86,7 @@ def small(
       "dvae": Stage(
         steps=dvae_steps,
         batch=16,
-        objective=PatchDvae(model=codes, patches_from=5000),
+        objective=PatchDvae(model=codes, patches_from=patches_from),
         optimizer=AdamW(lr=_rate(4e-3, dvae_steps), clip=1.0, ema=0.99),
         examples=Pictures(crop=Stage1Crop(size=codes.image)),
         show_every=max(1, dvae_steps // 2),
