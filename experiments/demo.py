@@ -51,7 +51,7 @@ def small(
 
   patch: CLIP's, in pixels; steps: of each stage; crops: encoded of each picture; patches_from: pictures whose patches
   are clustered. What differs from the paper, because there is so little time: the dVAE's codes are clusters of the
-  data's patches and only its decoder learns, matrices are trained by Muon, and CLIP has near misses among its negatives.
+  data's patches and only its decoder learns, matrices are trained by Muon, and CLIP has near misses as negatives.
   """
   dvae_steps, transformer_steps, clip_steps = steps
   stream = transformer.Config(
