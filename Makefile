@@ -8,8 +8,9 @@ LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
 # The demo's scenes, and its steps where they are not the experiment's: STEPS="--transformer-steps 4200".
-SCENES := --train 12000
+SCENES := --train 10000
 STEPS  ?=
+BRIEF  := --captions 200
 
 # A short demo, to see that everything runs: SMOKE=1.
 ifdef SMOKE

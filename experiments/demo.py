@@ -18,7 +18,7 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(
-  data: str = "runs/demo-data", dvae_steps: int = 600, transformer_steps: int = 2200, clip_steps: int = 400
+  data: str = "runs/demo-data", dvae_steps: int = 500, transformer_steps: int = 1800, clip_steps: int = 350
 ) -> Experiment:
   """All three stages for minutes on two cores."""
   return small(
