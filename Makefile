@@ -7,7 +7,8 @@ DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
-# The demo's scenes, and its steps where they are not the experiment's: STEPS="--transformer-steps 4200".
+# Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
+# STEPS="--transformer-steps 4200".
 SCENES := --train 10000
 STEPS  ?=
 BRIEF  := --captions 200
