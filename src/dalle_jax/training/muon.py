@@ -28,8 +28,8 @@ _MATRICES = {
   "down": contrib.MuonDimensionNumbers((-2,), (-1,)),
 }
 _RMS = 0.2
-# Of Newton-Schulz. The usual five are for a matrix divided by its Frobenius norm; divided by its Schatten-4 norm, which
-# costs nothing more, singular values start nearer to 1 and four get as far.
+# Of Newton-Schulz. The usual five are for a matrix divided by its Frobenius norm. Divided by its Schatten-4 norm, which
+# costs nothing more, n equal singular values start n^(1/4) times nearer to 1: at 128, what one iteration gains (3.4).
 _ITERATIONS = 4
 
 
