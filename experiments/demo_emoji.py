@@ -11,7 +11,7 @@ from dalle_jax.models import dvae
 
 
 def experiment(
-  data: str = "runs/demo-emoji-data", dvae_steps: int = 2500, transformer_steps: int = 6000, clip_steps: int = 800
+  data: str = "runs/demo-emoji-data", dvae_steps: int = 2500, transformer_steps: int = 5000, clip_steps: int = 800
 ) -> Experiment:
   """All three stages, meant for half an hour on two cores."""
   return demo.small(
