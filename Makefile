@@ -3,6 +3,7 @@ ENV    ?= .venv
 PYTHON ?= python3
 DALLE  := $(ENV)/bin/dalle
 READY  := $(ENV)/.ready
+LIBTPU := $(ENV)/tpu/.ready
 DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
@@ -21,7 +22,8 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-slow lint format golden lock demo demo-long demo-emoji bench bench-peers clean
+.PHONY: help env libtpu test test-slow lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
+  bench-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,12 +42,23 @@ $(READY): requirements.lock setup.cfg
 	fi
 	@touch $(READY)
 
-test: $(READY)  ## lint and run every test but the slow ones
+libtpu: $(LIBTPU)  ## put libtpu beside the environment: it compiles for TPUs that are not here, and no program loads it
+
+$(LIBTPU): requirements-libtpu.lock $(READY)
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install -q --python $(ENV)/bin/python --no-deps --require-hashes --target $(ENV)/tpu -r requirements-libtpu.lock; \
+	else \
+	  $(ENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	    --target $(ENV)/tpu -r requirements-libtpu.lock; \
+	fi
+	@mkdir -p $(ENV)/tpu && touch $(LIBTPU)
+
+test: $(READY) $(LIBTPU)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
 	$(ENV)/bin/python -m pytest -m "not slow and not gpu"
 
-test-slow: $(READY)  ## run the slow tests: kills and resumes, training a tiny model
+test-slow: $(READY) $(LIBTPU)  ## run the slow tests: kills and resumes, training a tiny model
 	$(ENV)/bin/python -m pytest -m "slow and not gpu"
 
 lint: $(READY)  ## ruff, without changing anything
@@ -74,11 +87,18 @@ bench: $(READY)  ## time the train step, the sampler and the attention of a smal
 	$(DALLE) bench sample --batch 1
 	$(DALLE) bench attention
 
+bench-attention: $(READY) $(LIBTPU)  ## attention: times on this machine, and cycles on TPUs that are not here, beside splash
+	$(DALLE) bench attention
+	$(DALLE) bench tpu-cycles
+
 bench-peers: $(READY)  ## the same beside DALLE-pytorch, in a virtual environment of its own (downloads torch)
 	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers/requirements.txt
 	$(ENV)/bin/python benchmarks/peers/compare.py --peer-python .venv-peers/bin/python --out runs/bench-peers.json
+
+pictures: $(READY)  ## draw the attention patterns for the documentation
+	$(ENV)/bin/python -m dalle_jax.pattern_pictures src/dalle_jax/ops/sparse_attention/patterns.png
 
 golden: $(READY)  ## write experiments/golden from the experiment files
 	$(ENV)/bin/python -m dalle_jax.golden
@@ -87,6 +107,11 @@ lock:  ## resolve setup.cfg anew into requirements.lock (needs uv)
 	{ echo '# Pinned versions for Python 3.11 to 3.13, made from setup.cfg by `make lock`.'; \
 	  uv pip compile -q --universal --python-version 3.11 --fork-strategy requires-python --extra dev \
 	    --no-header --no-annotate --generate-hashes setup.cfg; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+	{ echo '# libtpu for the jax of requirements.lock, made from setup.cfg by `make lock`.'; \
+	  uv pip compile -q --universal --python-version 3.11 --fork-strategy requires-python --extra tpu -c requirements.lock \
+	    --no-header --no-annotate --generate-hashes setup.cfg | awk '/^[a-z]/ {keep = /^libtpu==/} keep' \
+	    | sed -E "/^libtpu/ s/(python_full_version [<>=]+ '3.12')/\1 and platform_system == 'Linux' and platform_machine == 'x86_64'/"; \
+	} > requirements-libtpu.lock.new && mv requirements-libtpu.lock.new requirements-libtpu.lock
 
 clean:  ## remove the environment and what the demos made
 	rm -rf $(ENV) .venv-peers runs

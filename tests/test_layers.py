@@ -13,7 +13,7 @@ LAYERS = (
   ("__main__",),
   ("cli",),
   ("commands",),
-  ("bench_attention",),
+  ("bench_attention", "bench_tpu"),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page"),
   ("evaluate", "golden", "showing"),
   ("workdir",),
@@ -21,7 +21,7 @@ LAYERS = (
   ("evaluation", "convert"),
   ("sampling",),
   ("objectives",),
-  ("models",),
+  ("models", "pattern_pictures"),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
   ("errors", "allocator", "__init__"),
@@ -57,7 +57,7 @@ DOORS = {
 }
 
 # What must run on jax, flax, optax and orbax alone, with all that it imports.
-BARE = ("models.", "ops.", "objectives.", "training.step", "sampling.", "bench", "bench_attention")
+BARE = ("models.", "ops.", "objectives.", "training.step", "sampling.", "bench", "bench_attention", "bench_tpu")
 NOT_BARE = ("tyro", "grain", "tensorflow_datasets")
 
 

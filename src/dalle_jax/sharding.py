@@ -121,6 +121,34 @@ def is_split(name: str) -> bool:
   return scope is not None and any(scope[0].shape[axis] > 1 for axis in getattr(scope[1], name))
 
 
+def by_shard(
+  function: Callable[..., Any], inputs: Sequence[tuple[str | None, ...]], output: tuple[str | None, ...]
+) -> Callable[..., Any]:
+  """The function on each device's part of arrays with these logical axes, where `in_scope` says on which mesh.
+
+  For work that never crosses these axes, such as kernels, which the compiler can't split itself. The result raises
+  UserError when a dimension does not divide over its mesh axes.
+  """
+  for names in (*inputs, output):
+    _check_names(names)
+  scope = _scope.get()
+  if scope is None or scope[0].size == 1:
+    return function
+
+  def sharded(*arrays: Any) -> Any:
+    specs = [_spec(n, x.shape, *scope, what=f"an array with axes {n}") for n, x in zip(inputs, arrays, strict=True)]
+    out = PartitionSpec(*(_entry(getattr(scope[1], name)) if name else None for name in output))
+    return jax.shard_map(function, mesh=scope[0], in_specs=tuple(specs), out_specs=out, check_vma=False)(*arrays)
+
+  return sharded
+
+
+def platform() -> str:
+  """What the program being traced is for: the platform of `in_scope`'s devices, elsewhere of this process's own."""
+  scope = _scope.get()
+  return jax.default_backend() if scope is None else scope[0].devices.flat[0].platform
+
+
 _scope: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("scope", default=None)
 
 

@@ -1,4 +1,4 @@
-"""`dalle bench train-step|sample|attention [--layers N ...] [--json]`: times this machine; see dalle_jax.bench."""
+"""`dalle bench train-step|sample|attention|tpu-cycles [--layers N ...] [--json]`; see dalle_jax.bench and its kind."""
 
 import dataclasses
 import inspect
@@ -12,10 +12,12 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 ...] [--repeats N] [--json]
        dalle bench attention [--heads 8 --head-dim 64 --batch 2 ...] [--repeats N] [--json]
+       dalle bench tpu-cycles [--chips v5e v6e ...] [--text 256 --grid 32] [--json]
 
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch, with caches: s_per_token
 attention     seconds of each pattern's attention, structured and dense under a mask, in alternating runs: rows
+tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 
 --json prints one JSON object. dalle bench train-step --help lists every size that can be set.
 """
@@ -32,22 +34,25 @@ def run(argv: list[str]) -> int:
 
     raise UserError(f"dalle bench can't time {what!r}; {suggest(what, list(TEXTS))}")
   as_json = "--json" in rest
-  from dalle_jax import bench, bench_attention
-  from dalle_jax.commands import flags
+  from dalle_jax import bench, bench_attention, bench_tpu
+  from dalle_jax.commands import flags, progress
 
   time, sizes = {
     "train-step": (bench.train_step, bench.Shape),
     "sample": (bench.sample, bench.Shape),
     "attention": (bench_attention.attention, bench_attention.Shape),
+    "tpu-cycles": (bench_tpu.cycles, bench_tpu.Sizes),
   }[what]
   given = flags.parse(
     _flags(sizes, time),
     [arg for arg in rest if arg != "--json"],
     prog=f"dalle bench {what}",
-    description="Times this machine. --json prints one JSON object.",
+    description="--json prints one JSON object.",
   )
   shape = sizes(**{f.name: getattr(given, f.name) for f in dataclasses.fields(sizes)})
-  result = time(shape, warmup=given.warmup, repeats=given.repeats)
+  how = {name: getattr(given, name) for name in _how_often(time)}
+  with progress.shown() as tell:
+    result = time(shape, **how, **({"progress": tell} if what == "tpu-cycles" else {}))
   print(json.dumps(result) if as_json else TEXTS[what](result))
   sys.stdout.flush()
   return 0
@@ -77,11 +82,21 @@ def _where(device: dict[str, Any]) -> str:
   return f"{device['kind']}, {device['processor']}, {device['cores']} cores"
 
 
-TEXTS = {"train-step": _of_model, "sample": _of_model, "attention": _of_attention}  # a result for a person
+def _of_tpu(result: dict[str, Any]) -> str:
+  from dalle_jax import bench_tpu
+
+  return bench_tpu.text(result)
+
+
+# A result for a person.
+TEXTS = {"train-step": _of_model, "sample": _of_model, "attention": _of_attention, "tpu-cycles": _of_tpu}
 
 
 def _flags(shape: type, time: Callable[..., dict[str, Any]]) -> type:
   """The shape's fields, and how often to run, as often as the function says by itself."""
-  defaults = {name: p.default for name, p in inspect.signature(time).parameters.items() if p.kind is p.KEYWORD_ONLY}
-  how_often = [(name, int, dataclasses.field(default=value)) for name, value in defaults.items()]
+  how_often = [(name, int, dataclasses.field(default=value)) for name, value in _how_often(time).items()]
   return dataclasses.make_dataclass("Flags", how_often, bases=(shape,), frozen=True, kw_only=True)
+
+
+def _how_often(time: Callable[..., dict[str, Any]]) -> dict[str, int]:
+  return {name: p.default for name, p in inspect.signature(time).parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -270,7 +270,7 @@ def test_the_work_of_sparse_patterns_is_a_small_part_of_the_dense_work(dense_flo
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"implementation": "xlaa"}, "no attention implementation 'xlaa': choose one of auto, reference, xla"),
+    ({"implementation": "xlaa"}, "no attention implementation 'xlaa': choose one of auto, reference, xla, splash"),
     ({"interpret": True, "implementation": "xla"}, "'xla' is no kernel"),
     ({"length": 28}, r"all must be \[batch, 29, heads, head_dim\] for 4 text and 5x5 image positions"),
   ],
@@ -295,7 +295,19 @@ def test_auto_chooses_by_the_streams_length_and_logs_it_once(caplog):
       )
       assert auto == named
   lines = [record.getMessage() for record in caplog.records if record.name == "dalle_jax"]
-  assert [line.split(" for ")[0] for line in lines] == ["attention: auto is reference", "attention: auto is xla"]
+  assert [line.split(" for ")[0] for line in lines] == [
+    "attention: auto is reference on cpu",
+    "attention: auto is xla on cpu",
+  ]
+
+
+def test_on_a_tpu_auto_is_our_kernel_where_it_serves():
+  row = Pattern(text=256, grid=32, kind="row")
+  assert choose(row, "tpu", 64, "bfloat16", "bfloat16", "bfloat16") == "pallas_tpu"
+  assert choose(row, "tpu", 64, "bfloat16", "float32", "float32") == "xla"
+  assert choose(row, "tpu", 80, "bfloat16", "bfloat16", "bfloat16") == "xla"
+  assert choose(Pattern(text=256, grid=32, softmax="separate"), "tpu", 64, *["float32"] * 3) == "xla"
+  assert choose(row, "gpu", 64, *["bfloat16"] * 3) == "xla"
 
 
 def test_naming_an_implementation_logs_nothing(caplog):

@@ -9,11 +9,19 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, Int
 
+from dalle_jax import sharding
 from dalle_jax.errors import UserError
-from dalle_jax.ops.sparse_attention import reference, xla
+from dalle_jax.ops.sparse_attention import cudnn, pallas_tpu, reference, splash, xla
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 
-IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {"reference": reference.attend, "xla": xla.attend}
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
+  "reference": reference.attend,
+  "xla": xla.attend,
+  "splash": splash.attend,
+  "cudnn": cudnn.attend,
+  "pallas_tpu": pallas_tpu.attend,
+}
+KERNELS = ("splash", "pallas_tpu")  # those that can be interpreted
 DENSE_BELOW = 160  # streams shorter than this are no slower under a dense mask: two large products beat many small ones
 
 
@@ -30,27 +38,35 @@ def attend(
   """Softmax attention over the positions that `pattern` lets each position see; q is scaled by 1/sqrt(K) here.
 
   Tokens are in raster order, differentiable in q, k and v. text_lengths_B: text keys at or past it are not seen; a
-  position that then sees nothing gets zeros. interpret: only kernels can be interpreted, and `reference` and `xla` are
-  none.
+  position that then sees nothing gets zeros. interpret: runs a Pallas kernel's body on any device, slowly.
 
-  Raises UserError for an implementation that does not exist or shapes that do not belong to the pattern.
+  Raises UserError for an implementation that does not exist, what it does not serve, or shapes that do not belong to
+  the pattern; and when the program is lowered for a device that the implementation does not run on.
   """
-  if len({q_BLHK.shape, k_BLHK.shape, v_BLHK.shape}) > 1 or q_BLHK.shape[1] != pattern.length:
+  if len({q_BLHK.shape, k_BLHK.shape, v_BLHK.shape}) > 1 or q_BLHK.ndim != 4 or q_BLHK.shape[1] != pattern.length:
     raise UserError(
       f"attention got q {q_BLHK.shape}, k {k_BLHK.shape}, v {v_BLHK.shape}: all must be [batch, {pattern.length}, "
       f"heads, head_dim] for {pattern.text} text and {pattern.grid}x{pattern.grid} image positions"
     )
-  name = choose(pattern) if implementation == "auto" else implementation
+  if text_lengths_B is not None and text_lengths_B.shape != q_BLHK.shape[:1]:
+    raise UserError(f"text_lengths_B is {text_lengths_B.shape}: one for each of {q_BLHK.shape[0]} examples is wanted")
+  name = implementation
+  if name == "auto":
+    name = choose(pattern, sharding.platform(), q_BLHK.shape[-1], *(str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)))
   if name not in IMPLEMENTATIONS:
     raise UserError(f"no attention implementation {name!r}: choose one of auto, {', '.join(IMPLEMENTATIONS)}")
-  if interpret:
+  if interpret and name not in KERNELS:
     raise UserError(f"attention {name!r} is no kernel and can't be interpreted: leave interpret out")
-  return IMPLEMENTATIONS[name](q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B)
+  how = {"interpret": interpret} if name in KERNELS else {}
+  return IMPLEMENTATIONS[name](q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B, **how)
 
 
 @functools.lru_cache(maxsize=64)
-def choose(pattern: Pattern) -> str:
-  """What `auto` means for a pattern, logged the first time it is asked."""
-  name = "reference" if pattern.length < DENSE_BELOW else "xla"
-  logging.getLogger("dalle_jax").info("attention: auto is %s for %s", name, pattern)
+def choose(pattern: Pattern, platform: str, head_dim: int, *dtypes: str) -> str:
+  """What `auto` means for a pattern on a platform ("cpu", "tpu", "gpu"), logged the first time it is asked."""
+  if platform == "tpu" and not pallas_tpu.unserved(pattern, head_dim, *dtypes):
+    name = "pallas_tpu"
+  else:
+    name = "reference" if pattern.length < DENSE_BELOW else "xla"
+  logging.getLogger("dalle_jax").info("attention: auto is %s on %s for %s", name, platform, pattern)
   return name
