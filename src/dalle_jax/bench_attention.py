@@ -1,9 +1,10 @@
-"""Times attention under each pattern: the structured path beside the dense one under a mask, in alternating runs.
+"""Times attention under each pattern: structured, dense under a mask, and JAX's own under it, in alternating runs.
 
 B batch, L stream, H heads, K head dim.
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from dalle_jax import bench
 from dalle_jax.errors import UserError
@@ -18,7 +20,20 @@ from dalle_jax.ops.sparse_attention import Pattern, attend
 
 KINDS = ("row", "column", "conv")
 PASSES = ("forward", "forward and backward")
-SIDES = {"dense": "reference", "structured": "xla"}  # implementations of `attend`
+
+
+def jax_own(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, *, pattern: Pattern) -> Array:
+  """JAX's attention under the pattern's mask."""
+  i = jnp.arange(pattern.length)
+  mask_11LL = pattern.allowed(i[:, None], i[None, :])[None, None]
+  return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask_11LL)
+
+
+SIDES = {
+  "dense": functools.partial(attend, implementation="reference"),
+  "jax": jax_own,
+  "structured": functools.partial(attend, implementation="xla"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +62,10 @@ class Shape:
 
 
 def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, Any]:
-  """Rows of {kind, pass, dense_s, structured_s, ratio, spreads}, medians of alternating runs; and what `bench` reports.
+  """Rows of {kind, pass, dense_s, jax_s, structured_s, ratio, ratio_jax, spreads}, medians of alternating runs.
 
-  A ratio above 1 says that the structured path is faster. Raises UserError if nothing would be timed.
+  And what `bench` reports. A ratio above 1 says that the structured path is faster, than the dense one or JAX's own.
+  Raises UserError if nothing would be timed.
   """
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
@@ -59,7 +75,7 @@ def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, 
 
 
 def _row(shape: Shape, kind: str, which: str, warmup: int, repeats: int) -> dict[str, Any]:
-  timers = {side: _timer(shape, kind, which, implementation) for side, implementation in SIDES.items()}
+  timers = {side: _timer(shape, kind, which, function) for side, function in SIDES.items()}
   for _ in range(warmup):
     for timer in timers.values():
       timer()
@@ -67,18 +83,19 @@ def _row(shape: Shape, kind: str, which: str, warmup: int, repeats: int) -> dict
   seconds = {side: [each[side] for each in rounds] for side in SIDES}
   median = {side: statistics.median(found) for side, found in seconds.items()}
   row = {"kind": kind, "pass": which, "ratio": median["dense"] / median["structured"]}
+  row["ratio_jax"] = median["jax"] / median["structured"]
   row |= {f"{side}_s": value for side, value in median.items()}
   return row | {f"{side}_spread_s": bench.spread(found) for side, found in seconds.items()}
 
 
-def _timer(shape: Shape, kind: str, which: str, implementation: str) -> Callable[[], float]:
+def _timer(shape: Shape, kind: str, which: str, function: Callable[..., Array]) -> Callable[[], float]:
   pattern = shape.pattern(kind)
   sizes = (4, shape.batch, pattern.length, shape.heads, shape.head_dim)
   q_BLHK, k_BLHK, v_BLHK, g_BLHK = jax.random.normal(jax.random.key(shape.seed), sizes).astype(jnp.dtype(shape.dtype))
 
   def forward(q, k, v, g):
     del g
-    return attend(q, k, v, pattern=pattern, implementation=implementation)
+    return function(q, k, v, pattern=pattern)
 
   def both(q, k, v, g):
     o_BLHK, pull = jax.vjp(lambda *qkv: forward(*qkv, None), q, k, v)

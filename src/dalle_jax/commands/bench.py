@@ -16,7 +16,7 @@ usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 .
 
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch, with caches: s_per_token
-attention     seconds of each pattern's attention, structured and dense under a mask, in alternating runs: rows
+attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and structured, in turn: rows
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 
 --json prints one JSON object. dalle bench train-step --help lists every size that can be set.
@@ -69,10 +69,10 @@ def _of_model(result: dict[str, Any]) -> str:
 
 
 def _of_attention(result: dict[str, Any]) -> str:
-  head = f"{'pattern':8}{'pass':22}{'dense':>10}{'structured':>12}{'ratio':>8}"
+  head = f"{'pattern':8}{'pass':22}{'dense':>10}{'JAX own':>10}{'structured':>12}{'ratios':>16}"
   rows = [
-    f"{row['kind']:8}{row['pass']:22}{1e3 * row['dense_s']:7.1f} ms{1e3 * row['structured_s']:9.1f} ms"
-    f"{row['ratio']:7.2f}x"
+    f"{row['kind']:8}{row['pass']:22}{1e3 * row['dense_s']:7.1f} ms{1e3 * row['jax_s']:7.1f} ms"
+    f"{1e3 * row['structured_s']:9.1f} ms{row['ratio']:7.2f}x {row['ratio_jax']:6.2f}x"
     for row in result["rows"]
   ]
   return "\n".join([head, *rows, f"medians of {result['repeats']}, {_where(result['device'])}"])

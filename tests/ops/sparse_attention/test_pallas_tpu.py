@@ -117,9 +117,9 @@ def test_at_the_papers_size(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["conv", "full"])
-def test_at_the_papers_size_where_more_is_seen(kind):
-  pattern = Pattern(text=256, grid=32, kind=kind)
+@pytest.mark.parametrize(("kind", "grid"), [("conv", 32), ("full", 24)])  # float32 of full attention fills fast memory
+def test_at_the_papers_size_where_more_is_seen(kind, grid):
+  pattern = Pattern(text=256, grid=grid, kind=kind)
   assert_alike(pattern, drawn(pattern, batch=1))
 
 
