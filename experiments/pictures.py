@@ -18,6 +18,7 @@ import demo
 
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.prepared import open_prepared
+from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment, Stage
 from dalle_jax.models import dvae
 from dalle_jax.objectives.dvae import DvaeElbo
@@ -44,11 +45,13 @@ def experiment(
 ) -> Experiment:
   """All three stages; examples: how many pictures the steps are chosen for, those of `data` if not said.
 
-  Raises UserError where neither is there.
+  Raises UserError where neither is there, or for none.
   """
   if examples is None:
     prepared = open_prepared(data)
     examples = len(prepared.source(prepared.splits[0]))
+  if examples < 1:
+    raise UserError(f"got --examples {examples}, wanted at least 1")
   layers, heads, patch = LAYERS_HEADS_PATCH[size]
   steps = (_steps("dvae", examples, 16), _steps("transformer", examples, 16), _steps("clip", examples, 64))
   found = demo.small(

@@ -47,6 +47,11 @@ def test_fifty_pictures_are_prepared_trained_on_and_drawn(folder, tmp_path, capf
       assert picture.size == (32, 32)
 
 
+def test_no_pictures_are_refused(capfd):
+  assert cli.main(["train", str(EXPERIMENT), "--examples", "0", "--workdir", "nowhere"]) == 2
+  assert "got --examples 0, wanted at least 1" in capfd.readouterr().err
+
+
 def test_larger_sizes_learn_their_dvae_as_the_paper_did():
   from dalle_jax import experiment
 

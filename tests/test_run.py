@@ -1,5 +1,6 @@
 """`dalle train` from data to drawings: all stages, whatever kills them, and what is told where something is wrong."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -215,6 +216,15 @@ def test_pictures_are_drawn_from_captions_and_the_best_are_kept(place, whole):
   assert len(list(page.parent.glob("**/sheet.png"))) == 2
 
 
+@pytest.mark.slow
+def test_without_clip_the_first_pictures_are_kept_and_this_is_said(place, whole):
+  copied(place, whole, "unranked", "clip")
+  said = "no CLIP is trained in this run: the first 1 of 2 pictures are kept, and not the best"
+  for name, expected in (("unranked", True), ("whole", False)):
+    _, err = dalle(place, "sample", name, "a red circle", "--num", 2, "--keep", 1, "--out", f"{name}-drawn")
+    assert (said in err) == expected
+
+
 def drawn(directory):
   """The pictures that were kept, of all captions in turn."""
   found = []
@@ -270,6 +280,9 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(place, whole, stage)
   saved = Checkpoints(workdir / stage / "checkpoints").good_steps()[-1]
   assert 7 <= saved < STEPS
   assert re.fullmatch(rf"dalle: {stage} was asked to stop and saved step {saved}: .*", said.splitlines()[-1])
+  if stage == "dvae":
+    line = refused(place, *train(workdir.name, "--only", "transformer"))
+    assert f"the stage dvae, whose codes are wanted, stands at step {saved} of 30: train it to its end first" in line
   with start(place, *train(workdir.name), script=SLOWLY) as process:
     wait_for_steps(process, workdir, stage, 20)
     process.kill()
@@ -403,6 +416,7 @@ def test_a_full_disk_while_saving_is_exit_code_88_and_what_was_saved_is_good(pla
     (["--data", "."], ". is not a prepared data set"),
     (["--only", "dave"], "tiny has no stage 'dave'; it has dvae, transformer, clip"),
     (["--workdir", "tiny.py"], "cannot write to tiny.py (File exists): take another --workdir"),
+    (["--workdir", "data"], "the workdir data is the data's own directory: take another --workdir"),
     (["--stages.dvae.steps", "0"], "steps is 0"),
     (["--stages.transformer.objective.model.grid", "8"], "stage transformer models 8x8 image tokens of 32, the dVAE"),
     (["--stages.dvae.from", "nowhere"], "nowhere is not a workdir"),
@@ -459,6 +473,26 @@ def test_captions_that_are_cut_off_are_counted(place, monkeypatch, capfd, tmp_pa
   said = capfd.readouterr().err.splitlines()[0]
   found = re.fullmatch(r"transformer: (\d+) of 120 captions have more than 8 tokens and are cut off at their end", said)
   assert 20 < int(found[1]) <= 120
+
+
+def test_a_schedule_that_ends_at_another_step_than_its_stage_is_said(place, monkeypatch, capfd, tmp_path):
+  monkeypatch.chdir(place)
+  flags = ["--only", "transformer", "--workdir", str(tmp_path / "w")]
+  said = "transformer: takes 20 steps, and its rate falls until step 30: --stages.transformer.optimizer.lr.steps 20"
+  for more, expected in ((["--stages.transformer.steps", "20"], True), ([], False)):
+    assert cli.main(["train", "tiny.py", *flags, *more, "--workdir", str(tmp_path / f"w{len(more)}")]) == 2
+    assert (said in capfd.readouterr().err) == expected
+
+
+def test_the_time_of_what_was_stopped_counts_too(tmp_path):
+  workdir = Workdir(tmp_path)
+  for ends in (KeyboardInterrupt, None):
+    with contextlib.suppress(KeyboardInterrupt), workdir.timed("dvae"):
+      time.sleep(0.1)
+      if ends is not None:
+        raise ends
+  assert workdir.times() == [("dvae", pytest.approx(0.2, abs=0.15))]
+  assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_stage_begun_on_codes_of_another_dvae_is_not_gone_on_with(monkeypatch, tmp_path):

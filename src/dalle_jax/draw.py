@@ -8,6 +8,7 @@ import numpy as np
 from dalle_jax import evaluate
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.errors import UserError
+from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.workdir import Workdir
@@ -28,12 +29,14 @@ def draw(
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
-  say: told in a line what is cut off a long caption. Raises UserError for a caption without a word, where the run has
-  no weights, or `out` can't be written.
+  say: told in a line what is cut off a long caption, that nothing ranks, or that a stage is not trained to its end.
+  Raises UserError for a caption without a word, where the run has no weights, or `out` can't be written.
   """
   words = workdir.tokenizer()
   text_CT = np.stack([_ids(words, caption, say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch)
+  for line in _caveats(workdir, keep, num):
+    say(line)
   done, total = 0, num * len(captions)
   progress("drawing", 0, total)
 
@@ -64,6 +67,23 @@ def draw(
     "seed": seed,
   }
   return write_gallery(out, samples, title="Drawn from captions", about=about)
+
+
+def _caveats(workdir: Workdir, keep: int, num: int) -> list[str]:
+  """What a person should know of the stages that draw and rank."""
+  stages = {name: stage for name, stage in workdir.experiment().stages.items() if not stage.frozen}
+  lines = [
+    f"stage {name} is at step {step} of {stage.steps}: its training has not ended"
+    for name, stage in stages.items()
+    if 0 < (step := workdir.step(name)) < stage.steps
+  ]
+  ranks = any(
+    isinstance(stage.objective, ClipContrastive) and (stage.frozen or workdir.step(name))
+    for name, stage in workdir.experiment().stages.items()
+  )
+  if not ranks and keep < num:
+    lines.append(f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best")
+  return lines
 
 
 def _ids(words: Tokenizer, caption: str, say: Callable[[str], object]) -> np.ndarray:

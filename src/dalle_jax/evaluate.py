@@ -19,7 +19,8 @@ def load(workdir: Workdir) -> dict[str, Trained]:
   for name, stage in experiment.stages.items():
     if stage.frozen or workdir.checkpoints(name).good_steps():
       params, _ = workdir.weights(name)
-      found[name] = Trained(objective=stage.objective, params=params, batch=stage.batch, step=stage.steps)
+      step = stage.steps if stage.frozen else workdir.step(name)
+      found[name] = Trained(objective=stage.objective, params=params, batch=stage.batch, step=step)
   if not found:
     raise UserError(f"{workdir.path} has no weights of any stage yet: run `dalle train` on it first")
   return found

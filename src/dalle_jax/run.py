@@ -51,6 +51,8 @@ def run(experiment: Experiment, path: str | Path, *, only: str | None = None) ->
     if experiment.stage(name).from_ is not None:
       Workdir.open(experiment.stage(name).from_).experiment().stage(name)
   prepared = open_prepared(experiment.data)
+  if Path(path).resolve() == Path(experiment.data).resolve():
+    raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
   with lock.held(Path(path)):
     workdir = Workdir.claim(path, experiment)
@@ -70,6 +72,7 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
   if done and done[-1] >= steps:
     _say(f"{name}: done, {steps} steps")
     return
+  _warn_of_schedule(name, stage)
   words = workdir.tokenizer() if _reads_text(stage) else None
   if words is not None:
     _warn_of_truncation(name, prepared, split, words)
@@ -138,7 +141,14 @@ def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
   own = isinstance(stage.objective, DvaeObjective)
   if own or (stage.objective.dvae is None and not isinstance(stage.examples, Codes)):
     return {}, {}
-  params, digest = workdir.weights(_dvae_of(workdir))
+  name = _dvae_of(workdir)
+  params, digest = workdir.weights(name)
+  first = workdir.experiment().stage(name)
+  if not first.frozen and (at := workdir.step(name)) < first.steps:
+    raise UserError(
+      f"the stage {name}, whose codes are wanted, stands at step {at} of {first.steps}: train it to its end first, "
+      f"with --only {name} or without --only"
+    )
   return {} if stage.objective.dvae is None else {"dvae": params}, {"dvae": digest}
 
 
@@ -244,6 +254,16 @@ def _warn_of_truncation(name: str, prepared: Prepared, split: str, words: Tokeni
   cut = sum(len(words.encode(text)) > most for text in texts)
   if cut:
     _say(f"{name}: {cut:,} of {len(texts):,} captions have more than {most} tokens and are cut off at their end")
+
+
+def _warn_of_schedule(name: str, stage: Stage) -> None:
+  """Says where the rate's schedule ends at another step than the stage."""
+  ends = getattr(stage.optimizer.lr, "steps", stage.steps)
+  if ends != stage.steps:
+    _say(
+      f"{name}: takes {stage.steps:,} steps, and its rate falls until step {ends:,}: "
+      f"--stages.{name}.optimizer.lr.steps {stage.steps} makes both end together"
+    )
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ WORKDIR/experiment.json   tokenizer.model   times.jsonl   codes/
 WORKDIR/STAGE/checkpoints/STEP/   metrics.jsonl   tensorboard/   pictures/
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -94,6 +95,10 @@ class Workdir:
     """The checkpoints of a stage."""
     return Checkpoints(self.path / stage / "checkpoints", keep=self.experiment().stage(stage).keep)
 
+  def step(self, name: str) -> int:
+    """The newest good step of a stage; 0 before it has saved any."""
+    return (self.checkpoints(name).good_steps() or [0])[-1]
+
   def weights(self, name: str, like: Any = None) -> tuple[Any, str]:
     """The newest good weights of a stage (their moving average where there is one), and their digest.
 
@@ -113,17 +118,29 @@ class Workdir:
 
   @contextmanager
   def timed(self, what: str) -> Iterator[None]:
-    """Appends {what, seconds} to times.jsonl when the block is done."""
+    """Appends {what, seconds} to times.jsonl when the block is done, or stopped by anything but SIGKILL."""
     begin = time.monotonic()
-    yield
-    with self._writing(), (self.path / "times.jsonl").open("a") as file:
+    try:
+      yield
+    except BaseException:
+      with contextlib.suppress(OSError):  # what stopped the block is said, not that its time can't be written
+        self._append_time(what, begin)
+      raise
+    with self._writing():
+      self._append_time(what, begin)
+
+  def _append_time(self, what: str, begin: float) -> None:
+    with (self.path / "times.jsonl").open("a") as file:
       file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - begin, 1)}) + "\n")
 
   def times(self) -> list[tuple[str, float]]:
-    """What ran and how many seconds it took, in order."""
+    """What ran and how many seconds it took altogether, in the order of the first time."""
     file = self.path / "times.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return [(row["what"], row["seconds"]) for row in rows]
+    seconds: dict[str, float] = {}
+    for line in file.read_text().splitlines() if file.is_file() else []:
+      row = json.loads(line)
+      seconds[row["what"]] = seconds.get(row["what"], 0) + row["seconds"]
+    return list(seconds.items())
 
   @contextmanager
   def _writing(self) -> Iterator[None]:

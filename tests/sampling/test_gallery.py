@@ -78,6 +78,16 @@ def test_every_link_of_the_gallery_leads_to_a_file_in_it(tmp_path):
   np.testing.assert_array_equal(Image.open(tmp_path / "out" / rows[2]["file"]), picture(2))
 
 
+def test_what_an_earlier_call_drew_is_removed_and_nothing_else(tmp_path):
+  write_gallery(tmp_path, [sample(), sample(index=1), sample("blue", number=1)], title="t", about={})
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "000-of-mine").mkdir()
+  write_gallery(tmp_path, [sample()], title="t", about={})
+  folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+  assert folders == ["000-a-red-b-circle-b", "000-of-mine", "mine"]
+  assert sorted(path.name for path in (tmp_path / folders[0]).iterdir()) == ["00.png", "sheet.png"]
+
+
 def test_captions_become_file_names():
   assert slug("A red circle / ../ left of…") == "a-red-circle-left-of"
   assert slug("日本") == "picture"

@@ -16,6 +16,7 @@ USAGE = """\
 usage: dalle data prepare captioned_scenes --out DIR [--image 32 --train 30000 --seed 0 ...]
        dalle data prepare emoji --out DIR [--language en --font FILE --annotations FOLDER]
        dalle data prepare FOLDER --out DIR         a.png with a.txt (a caption a line), or captions.tsv or .jsonl
+                                                     (columns or fields file and caption)
        dalle data prepare FILES.tar ... --out DIR  WebDataset shards: 1.jpg with 1.txt or 1.json
        dalle data prepare TFDS_NAME --out DIR [--data-dir DIR --image-feature NAME --text-feature NAME]
 

@@ -20,7 +20,7 @@ SPLITS = {
   "test": "Combinations of attributes never seen together in training",
   "test_pairs": "Shapes in a colour that training never shows them in",
   "train": "Captions of the training split",
-  "valid": "Unseen pictures of combinations that training shows",
+  "valid": "Pictures that training has not seen",
 }
 REFERENCES = ("chance", "ceiling", "true pictures", "any of")
 

@@ -8,6 +8,7 @@ import html
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
       out/samples.jsonl                     a line each: caption, numbers, seed, codes, score, file, and `about`
       out/index.html                        no script, nothing from the network
 
-  about: what made them (experiment, digests, sampling), on the page and in every line. Raises UserError if `out` can't
-  be written.
+  about: what made them (experiment, digests, sampling), on the page and in every line. What an earlier call wrote there
+  is removed. Raises UserError if `out` can't be written.
   """
   numbers = sorted({each.caption_number for each in samples})
   groups = {number: [each for each in samples if each.caption_number == number] for number in numbers}
   try:
     out.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(out)
     sections, rows = [], []
     for number, group in groups.items():
       folder = f"{number:03d}-{slug(group[0].caption)}"
@@ -103,6 +105,15 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
   except OSError as error:
     raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
   return page
+
+
+def _remove_earlier(out: Path) -> None:
+  """The folders that samples.jsonl names, and nothing else."""
+  listed = out / "samples.jsonl"
+  rows = [json.loads(line) for line in listed.read_text().splitlines()] if listed.is_file() else []
+  for folder in {Path(row["file"]).parts[0] for row in rows}:
+    if re.fullmatch(r"\d{3}-[a-z0-9-]+", folder):
+      shutil.rmtree(out / folder, ignore_errors=True)
 
 
 def slug(caption: str) -> str:
