@@ -280,15 +280,25 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(place, whole, stage)
   saved = Checkpoints(workdir / stage / "checkpoints").good_steps()[-1]
   assert 7 <= saved < STEPS
   assert re.fullmatch(rf"dalle: {stage} was asked to stop and saved step {saved}: .*", said.splitlines()[-1])
-  if stage == "dvae":
-    line = refused(place, *train(workdir.name, "--only", "transformer"))
-    assert f"the stage dvae, whose codes are wanted, stands at step {saved} of 30: train it to its end first" in line
   with start(place, *train(workdir.name), script=SLOWLY) as process:
     wait_for_steps(process, workdir, stage, 20)
     process.kill()
   _, said = dalle(place, *train(workdir.name))
   assert "going on from step" in said
   assert bits(workdir) == bits(whole[0])
+
+
+@pytest.mark.slow
+def test_a_stage_does_not_begin_on_the_codes_of_an_unfinished_dvae(place):
+  with start(place, *train("half"), script=SLOWLY) as process:
+    wait_for_steps(process, place / "half", "dvae", 7)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+  saved = Checkpoints(place / "half/dvae/checkpoints").good_steps()[-1]
+  assert [what for what, _ in times(place / "half")] == ["tokenizer", "dvae"]  # what was stopped counts
+  line = refused(place, *train("half", "--only", "transformer"))
+  assert f"the stage dvae, whose codes are wanted, stands at step {saved} of 30: train it to its end first" in line
+  assert not (place / "half/transformer").exists()
 
 
 @pytest.mark.slow
