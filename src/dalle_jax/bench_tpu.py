@@ -165,7 +165,9 @@ def _of_tiles(pattern: Pattern, kernel: tpu_cycles.Kernel, name: str) -> float:
   if whole_bytes(plan, HEAD_DIM, 2) <= FAST_MEMORY:
     return kernel.loop * HEAD_DIM / 128  # its branches only guard what is fetched and written beside it
   steps, parts = long_runs(plan)["backward" if name == "backward" else "forward"]
-  return kernel.cycles(steps, *parts) * HEAD_DIM / 128
+  # What precedes our own parts only guards a fetch, and counts in every step.
+  own = dataclasses.replace(kernel, parts=kernel.parts[-len(parts) :])
+  return own.cycles(steps, *parts) * HEAD_DIM / 128
 
 
 def _of_mask(pattern: Pattern, shape: tuple[int, int], kernel: tpu_cycles.Kernel, name: str) -> int:
