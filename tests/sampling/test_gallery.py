@@ -88,6 +88,16 @@ def test_what_an_earlier_call_drew_is_removed_and_nothing_else(tmp_path):
   assert sorted(path.name for path in (tmp_path / folders[0]).iterdir()) == ["00.png", "sheet.png"]
 
 
+@pytest.mark.parametrize("text", ["no json", '{"files": 3}', "[]", '{"file": "../mine/00.png"}'])
+def test_samples_that_are_not_ours_remove_nothing(tmp_path, text):
+  (tmp_path / "out/mine").mkdir(parents=True)
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "out/samples.jsonl").write_text(text)
+  write_gallery(tmp_path / "out", [sample()], title="t", about={})
+  assert (tmp_path / "mine").is_dir()
+  assert (tmp_path / "out/mine").is_dir()
+
+
 def test_captions_become_file_names():
   assert slug("A red circle / ../ left of…") == "a-red-circle-left-of"
   assert slug("日本") == "picture"

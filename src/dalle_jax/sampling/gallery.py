@@ -108,12 +108,16 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
 
 
 def _remove_earlier(out: Path) -> None:
-  """The folders that samples.jsonl names, and nothing else."""
+  """The folders that our own samples.jsonl names, and nothing else."""
   listed = out / "samples.jsonl"
-  rows = [json.loads(line) for line in listed.read_text().splitlines()] if listed.is_file() else []
-  for folder in {Path(row["file"]).parts[0] for row in rows}:
-    if re.fullmatch(r"\d{3}-[a-z0-9-]+", folder):
-      shutil.rmtree(out / folder, ignore_errors=True)
+  try:
+    rows = [json.loads(line) for line in listed.read_text().splitlines()] if listed.is_file() else []
+    folders = {Path(row["file"]).parts[0] for row in rows}
+  except (ValueError, KeyError, TypeError, IndexError):  # a file of that name that is not ours
+    return
+  for folder in folders:
+    if re.fullmatch(r"\d{3}-[a-z0-9-]+", folder) and (out / folder).is_dir():
+      shutil.rmtree(out / folder)
 
 
 def slug(caption: str) -> str:

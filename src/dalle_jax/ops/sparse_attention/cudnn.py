@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.platforms import only_on
-
-AXES = ("batch", None, "heads", None)
+from dalle_jax.ops.sparse_attention.shards import by_heads
 
 
 def attend(
@@ -44,4 +42,4 @@ def attend(
     except RuntimeError as error:
       raise UserError(f"cudnn is not installed here ({error}): choose xla, or install dalle-jax[cuda]") from None
 
-  return sharding.by_shard(run, (AXES,) * 3, AXES)(q_BLHK, k_BLHK, v_BLHK)
+  return by_heads(run)(q_BLHK, k_BLHK, v_BLHK)

@@ -12,14 +12,13 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array, Bool, Float, Int
 
-from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.platforms import only_on
+from dalle_jax.ops.sparse_attention.shards import by_heads
 
 LANES = 128
-LARGEST_BLOCK = 640  # the best of nine shapes at 1280 positions on v5e and v6e
-AXES = ("batch", None, "heads", None)
+LARGEST_BLOCK = 640  # the best of nine shapes at 1280 positions on v5e and v5p
 
 
 def attend(
@@ -45,7 +44,7 @@ def attend(
   blocks = _largest(length) if blocks is None else blocks
   length = filled(pattern.length, blocks)
   run = functools.partial(_on_one_device, pattern, length, blocks, interpret)
-  return sharding.by_shard(run, (AXES,) * 3, AXES)(q_BLHK, k_BLHK, v_BLHK)
+  return by_heads(run)(q_BLHK, k_BLHK, v_BLHK)
 
 
 def _on_one_device(pattern: Pattern, length: int, blocks, interpret: bool, q: Array, k: Array, v: Array) -> Array:

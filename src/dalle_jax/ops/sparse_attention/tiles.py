@@ -1,9 +1,9 @@
 """The static schedule of the kernels: how the stream is laid out in tiles, and which keys each tile of queries reads.
 
 A kernel's stream has the text first, padded to whole tiles, then the rows of the grid, each padded so that whole rows
-fill a tile. The rules of the patterns that look at few rows depend on the distance of the
-rows alone, so that one additive mask over [tile, window of whole tiles] serves every tile of queries. Columns are rows
-of the transposed grid. Where all of the image is seen the order is the raster's and only a tile's own keys need a mask.
+fill a tile. The rules of the patterns that look at few rows depend on the distance of the rows alone, so that one
+additive mask over [tile, window of whole tiles] serves every tile of queries. Columns are rows of the transposed grid.
+Where all of the image is seen the order is the raster's and only a tile's own keys need a mask.
 
 Q slots of a tile of queries, S slots of keys, L slots of the stream.
 """

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import tiles
 from dalle_jax.ops.sparse_attention.pallas_tpu import columns, slots, steps, whole
@@ -18,9 +17,9 @@ from dalle_jax.ops.sparse_attention.pallas_tpu.spec import FAST_MEMORY, LANES, S
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.platforms import only_on
 from dalle_jax.ops.sparse_attention.reference import MASKED
+from dalle_jax.ops.sparse_attention.shards import by_heads
 
 SMALLEST_HEAD = 16  # eight heads a group: their statistics fill the eight sublanes of a register
-AXES = ("batch", None, "heads", None)
 
 
 def attend(
@@ -47,8 +46,7 @@ def attend(
   transposes = fits and pattern.kind == "column" and columns.in_kernel(plan, str(q_BLHK.dtype))
   spec = Spec(plan, q_BLHK.shape[-1], block_k, fits, transposes, given or plan.ragged, interpret)
   run = functools.partial(_on_one_device, spec)
-  axes = (AXES, AXES, AXES, ("batch",))[: 3 + given]
-  return sharding.by_shard(run, axes, AXES)(q_BLHK, k_BLHK, v_BLHK, *([text_lengths_B] if given else []))
+  return by_heads(run, lengths=given)(q_BLHK, k_BLHK, v_BLHK, *([text_lengths_B] if given else []))
 
 
 def unserved(pattern: Pattern, head_dim: int, *dtypes: str) -> str:
