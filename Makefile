@@ -4,6 +4,7 @@ PYTHON ?= python3
 DALLE  := $(ENV)/bin/dalle
 READY  := $(ENV)/.ready
 LIBTPU := $(ENV)/tpu/.ready
+CUDA   := $(ENV)/cuda/.ready
 DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
@@ -22,7 +23,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu test test-slow lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
+.PHONY: help env libtpu gpu-compiler test test-slow test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
   bench-peers clean
 
 help:  ## list the targets
@@ -45,21 +46,34 @@ $(READY): requirements.lock setup.cfg
 libtpu: $(LIBTPU)  ## put libtpu beside the environment: it compiles for TPUs that are not here, and no program loads it
 
 $(LIBTPU): requirements-libtpu.lock $(READY)
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install -q --python $(ENV)/bin/python --no-deps --require-hashes --target $(ENV)/tpu -r requirements-libtpu.lock; \
-	else \
-	  $(ENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
-	    --target $(ENV)/tpu -r requirements-libtpu.lock; \
-	fi
-	@mkdir -p $(ENV)/tpu && touch $(LIBTPU)
+	$(call beside,tpu,requirements-libtpu.lock)
 
-test: $(READY) $(LIBTPU)  ## lint and run every test but the slow ones
+gpu-compiler: $(CUDA)  ## put JAX's CUDA plugin beside it: it compiles for GPUs that are not here, and no program loads it
+
+$(CUDA): requirements-cuda.lock $(READY)
+	$(call beside,cuda,requirements-cuda.lock)
+
+# Installs what a lock file names into a folder of its own, $(1), beside the environment's packages.
+define beside
+@if command -v uv >/dev/null 2>&1; then \
+  uv pip install -q --python $(ENV)/bin/python --no-deps --require-hashes --target $(ENV)/$(1) -r $(2); \
+else \
+  $(ENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+    --target $(ENV)/$(1) -r $(2); \
+fi
+@mkdir -p $(ENV)/$(1) && touch $(ENV)/$(1)/.ready
+endef
+
+test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
 	$(ENV)/bin/python -m pytest -m "not slow and not gpu"
 
-test-slow: $(READY) $(LIBTPU)  ## run the slow tests: kills and resumes, training a tiny model
+test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
 	$(ENV)/bin/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(READY)  ## run the tests that need an NVIDIA GPU (of compute capability 9.0, with dalle-jax[cuda] installed)
+	JAX_PLATFORMS=cuda,cpu timeout 900 $(ENV)/bin/python -m pytest -m gpu
 
 lint: $(READY)  ## ruff, without changing anything
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
@@ -87,9 +101,10 @@ bench: $(READY)  ## time the train step, the sampler and the attention of a smal
 	$(DALLE) bench sample --batch 1
 	$(DALLE) bench attention
 
-bench-attention: $(READY) $(LIBTPU)  ## attention: times on this machine, and cycles on TPUs that are not here, beside splash
+bench-attention: $(READY) $(LIBTPU) $(CUDA)  ## attention: times here, cycles on TPUs and registers on GPUs that are not here
 	$(DALLE) bench attention
 	$(DALLE) bench tpu-cycles
+	$(DALLE) bench gpu-registers
 
 bench-peers: $(READY)  ## the same beside DALLE-pytorch, in a virtual environment of its own (downloads torch)
 	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers
@@ -112,6 +127,13 @@ lock:  ## resolve setup.cfg anew into requirements.lock (needs uv)
 	    --no-header --no-annotate --generate-hashes setup.cfg | awk '/^[a-z]/ {keep = /^libtpu==/} keep' \
 	    | sed -E "/^libtpu/ s/(python_full_version [<>=]+ '3.12')/\1 and platform_system == 'Linux' and platform_machine == 'x86_64'/"; \
 	} > requirements-libtpu.lock.new && mv requirements-libtpu.lock.new requirements-libtpu.lock
+	{ echo '# What compiles for GPUs with the jax of requirements.lock, made from setup.cfg by `make lock`.'; \
+	  uv pip compile -q --universal --python-version 3.11 --fork-strategy requires-python --extra cuda -c requirements.lock \
+	    --no-header --no-annotate --generate-hashes setup.cfg \
+	    | awk '/^[a-z]/ {keep = /^(jax-cuda12-(pjrt|plugin)|nvidia-cuda-nvcc-cu12)==/} keep' \
+	    | sed -E "/^jax/ s/(python_full_version [<>=]+ '3.12')/\1 and platform_system == 'Linux' and platform_machine == 'x86_64'/" \
+	    | sed -E "/^nvidia/ s/sys_platform == 'linux'/platform_system == 'Linux' and platform_machine == 'x86_64'/"; \
+	} > requirements-cuda.lock.new && mv requirements-cuda.lock.new requirements-cuda.lock
 
 clean:  ## remove the environment and what the demos made
 	rm -rf $(ENV) .venv-peers runs

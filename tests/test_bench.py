@@ -52,26 +52,36 @@ def test_attention_is_timed_for_every_pattern_both_ways(capsys):
     (kind, which) for kind in ("row", "column", "conv") for which in ("forward", "forward and backward")
   ]
   for row in found["rows"]:
-    assert row["ratio"] == pytest.approx(row["dense_s"] / row["structured_s"])
+    assert row["ratio_dense"] == pytest.approx(row["dense_s"] / row["structured_s"])
     assert row["ratio_jax"] == pytest.approx(row["jax_s"] / row["structured_s"])
     for side in ("dense", "jax", "structured"):
       assert 0 < row[f"{side}_spread_s"]["min"] <= row[f"{side}_s"] <= row[f"{side}_spread_s"]["max"]
   text = told(capsys, "attention", *SMALL, "--repeats", "1").splitlines()
   assert len(text) == 8
   assert text[1].startswith("row")
-  assert text[1].endswith("x")
+  assert text[1].count("ms") == 3
+  assert text[1].count("x") == 2
+
+
+def test_on_a_gpu_ours_is_the_kernel_and_cudnn_stands_beside_it():
+  shape = bench_attention.Shape(dtype="bfloat16", text=64, grid=8)
+  x = jax.ShapeDtypeStruct((1, shape.pattern("row").length, 1, 64), "bfloat16")
+  sides = bench_attention.sides("gpu")
+  assert list(sides) == ["dense", "jax", "structured", "cudnn", "cudnn_causal", "kernel"]
+  run = jax.jit(lambda q: sides["kernel"](q, q, q, pattern=shape.pattern("row")))
+  assert "sparse_attention_row_forward" in run.trace(x).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_the_sides_of_attention_are_different_programs_with_one_result():
   """A timing of one program against itself would always be fair."""
   shape = bench_attention.Shape(batch=1, heads=1, head_dim=4, text=16, grid=16)
   texts, results = [], []
-  for function in bench_attention.SIDES.values():
+  for function in bench_attention.sides("cpu").values():
     x = jax.random.normal(jax.random.key(0), (1, shape.pattern("row").length, 1, 4))
     run = jax.jit(lambda q, function=function: function(q, q, q, pattern=shape.pattern("row")))
     texts.append(run.lower(x).as_text())
     results.append(run(x))
-  assert len(set(texts)) == len(bench_attention.SIDES) == 3
+  assert len(set(texts)) == len(texts) == 3
   assert all(abs(result - results[0]).max() < 1e-5 for result in results[1:])
 
 
@@ -92,7 +102,7 @@ def test_cycles_of_splash_follow_from_the_blocks_that_a_mask_lets_live():
     (["sample", "--batch", "0"], "batch=0"),
     (["sample", "--repeats", "0"], "repeats=0"),
     (["attention", "--repeats", "0"], "repeats=0"),
-    (["attention", "--dtype", "float16"], "float32 or bfloat16"),
+    (["attention", "--dtype", "int8"], "float32, bfloat16 or float16"),
     (["attention", "--kernel", "4", *SMALL[:8]], "kernel"),
     (["attention", "--layers", "4"], "--layers"),
   ],

@@ -43,3 +43,12 @@ def test_a_misspelt_command_or_a_missing_file_is_one_line_and_exit_code_2(argv, 
 def test_debug_shows_the_traceback_that_is_hidden_otherwise():
   done, _ = dalle("trian", "--debug")
   assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_traceback():
+  with subprocess.Popen(
+    [sys.executable, "-m", "dalle_jax", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as process:
+    process.stdout.close()
+    assert process.stderr.read() == ""
+  assert process.returncode == 141

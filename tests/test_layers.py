@@ -13,7 +13,7 @@ LAYERS = (
   ("__main__",),
   ("cli",),
   ("commands",),
-  ("bench_attention", "bench_tpu"),
+  ("bench_attention", "bench_gpu", "bench_tpu"),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page"),
   ("evaluate", "golden", "showing"),
   ("workdir",),
@@ -57,7 +57,17 @@ DOORS = {
 }
 
 # What must run on jax, flax, optax and orbax alone, with all that it imports.
-BARE = ("models.", "ops.", "objectives.", "training.step", "sampling.", "bench", "bench_attention", "bench_tpu")
+BARE = (
+  "models.",
+  "ops.",
+  "objectives.",
+  "training.step",
+  "sampling.",
+  "bench",
+  "bench_attention",
+  "bench_gpu",
+  "bench_tpu",
+)
 NOT_BARE = ("tyro", "grain", "tensorflow_datasets")
 
 

@@ -1,4 +1,7 @@
-"""Times attention under each pattern: structured, dense under a mask, and JAX's own under it, in alternating runs.
+"""Times attention under each pattern: ours, dense under a mask, and JAX's own under it, in alternating runs.
+
+On a GPU ours is the kernel, and beside it stand the structured path, cuDNN under the mask, and cuDNN's causal attention
+of the same stream, which sees more and is what a model without patterns would run.
 
 B batch, L stream, H heads, K head dim.
 """
@@ -29,11 +32,24 @@ def jax_own(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, *, pattern: Pattern) ->
   return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask_11LL)
 
 
-SIDES = {
-  "dense": functools.partial(attend, implementation="reference"),
-  "jax": jax_own,
-  "structured": functools.partial(attend, implementation="xla"),
-}
+def cudnn_causal(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, *, pattern: Pattern) -> Array:
+  """cuDNN's attention of every position to all before it."""
+  causal = Pattern(text=pattern.text, grid=pattern.grid, kind="full")
+  return attend(q_BLHK, k_BLHK, v_BLHK, pattern=causal, implementation="cudnn")
+
+
+def sides(platform: str) -> dict[str, Callable[..., Array]]:
+  """What is timed on a platform where it is served; the last one is ours."""
+  found = {
+    "dense": functools.partial(attend, implementation="reference"),
+    "jax": jax_own,
+    "structured": functools.partial(attend, implementation="xla"),
+  }
+  if platform == "gpu":
+    found["cudnn"] = functools.partial(attend, implementation="cudnn")
+    found["cudnn_causal"] = cudnn_causal
+    found["kernel"] = functools.partial(attend, implementation="pallas_gpu")
+  return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +69,8 @@ class Shape:
     for name in ("batch", "heads", "head_dim"):
       if getattr(self, name) < 1:
         raise UserError(f"got {name}={getattr(self, name)}, wanted at least 1")
-    if self.dtype not in ("float32", "bfloat16"):
-      raise UserError(f"got dtype={self.dtype!r}, wanted float32 or bfloat16")
+    if self.dtype not in ("float32", "bfloat16", "float16"):
+      raise UserError(f"got dtype={self.dtype!r}, wanted float32, bfloat16 or float16")
 
   def pattern(self, kind: str) -> Pattern:
     """Raises UserError for sizes that no pattern has."""
@@ -62,28 +78,36 @@ class Shape:
 
 
 def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, Any]:
-  """Rows of {kind, pass, dense_s, jax_s, structured_s, ratio, ratio_jax, spreads}, medians of alternating runs.
+  """Rows of {kind, pass, SIDE_s, SIDE_spread_s, ratio_SIDE}, medians of alternating runs, and what `bench` reports.
 
-  And what `bench` reports. A ratio above 1 says that the structured path is faster, than the dense one or JAX's own.
+  A ratio above 1 says that ours, the last of `sides` that serves the shape, is faster than that side; not_served tells
+  why others are not there.
   Raises UserError if nothing would be timed.
   """
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
-  rows = [_row(shape, kind, which, warmup, repeats) for kind in KINDS for which in PASSES]
-  about = {"repeats": repeats, "shape": dataclasses.asdict(shape)}
+  timed, unserved = {}, {}
+  for side, function in sides(jax.default_backend()).items():
+    try:
+      _timer(shape, KINDS[0], PASSES[0], function)()
+      timed[side] = function
+    except UserError as error:
+      unserved[side] = str(error)
+  rows = [_row(shape, kind, which, timed, warmup, repeats) for kind in KINDS for which in PASSES]
+  about = {"repeats": repeats, "shape": dataclasses.asdict(shape), "not_served": unserved}
   return {"bench": "attention", "rows": rows} | about | {"device": bench.device(), "versions": bench.versions()}
 
 
-def _row(shape: Shape, kind: str, which: str, warmup: int, repeats: int) -> dict[str, Any]:
-  timers = {side: _timer(shape, kind, which, function) for side, function in SIDES.items()}
+def _row(shape: Shape, kind: str, which: str, timed: dict, warmup: int, repeats: int) -> dict[str, Any]:
+  timers = {side: _timer(shape, kind, which, function) for side, function in timed.items()}
   for _ in range(warmup):
     for timer in timers.values():
       timer()
   rounds = [{side: timer() for side, timer in timers.items()} for _ in range(repeats)]
-  seconds = {side: [each[side] for each in rounds] for side in SIDES}
+  seconds = {side: [each[side] for each in rounds] for side in timed}
   median = {side: statistics.median(found) for side, found in seconds.items()}
-  row = {"kind": kind, "pass": which, "ratio": median["dense"] / median["structured"]}
-  row["ratio_jax"] = median["jax"] / median["structured"]
+  *others, ours = timed
+  row = {"kind": kind, "pass": which} | {f"ratio_{side}": median[side] / median[ours] for side in others}
   row |= {f"{side}_s": value for side, value in median.items()}
   return row | {f"{side}_spread_s": bench.spread(found) for side, found in seconds.items()}
 
@@ -109,3 +133,20 @@ def _timer(shape: Shape, kind: str, which: str, function: Callable[..., Array]) 
     return time.perf_counter() - begin
 
   return timer
+
+
+def text(result: dict[str, Any]) -> str:
+  """The result for a person: milliseconds, and how many times those of ours."""
+  timed = [key.removesuffix("_s") for key in result["rows"][0] if key.endswith("_s") and not key.endswith("spread_s")]
+  lines = ["pattern pass" + " " * 18 + "".join(f"{side:>21}" for side in timed)]
+  for row in result["rows"]:
+    cells = [f"{1e3 * row[f'{side}_s']:9.2f} ms" + _times(row.get(f"ratio_{side}")) for side in timed]
+    lines.append(f"{row['kind']:8}{row['pass']:22}" + "".join(cells))
+  device = result["device"]
+  where = f"{device['kind']}, {device['processor']}, {device['cores']} cores"
+  lines += [f"not timed: {why}" for why in result["not_served"].values()]
+  return "\n".join([*lines, f"medians of {result['repeats']}, {where}"])
+
+
+def _times(ratio: float | None) -> str:
+  return " " * 9 if ratio is None else f"{ratio:8.2f}x"

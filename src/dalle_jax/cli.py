@@ -1,9 +1,10 @@
 """The `dalle` command: finds the subcommand, runs it, and turns what went wrong into one line and an exit code.
 
 Exit codes: 0 done, 2 the user's mistake, 75 preempted and saved (start the same command again), 87 stopped by training
-health, 88 storage. `--debug` anywhere shows the traceback as well.
+health, 88 storage, 141 nobody reads the output. `--debug` anywhere shows the traceback as well.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   debug = "--debug" in argv
   argv = [arg for arg in argv if arg != "--debug"]
   try:
-    return _dispatch(argv)
+    code = _dispatch(argv)
+    sys.stdout.flush()
+    return code
   except (UserError, TrainingPreempted, TrainingUnhealthy, StorageError) as error:
     if debug:
       raise
@@ -43,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print("dalle: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
     return 130
+  except BrokenPipeError:
+    # Whoever read the output has left (`dalle ... | head`): no more can be said there, at exit neither.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -143,10 +143,15 @@ def by_shard(
   return sharded
 
 
-def platform() -> str:
-  """What the program being traced is for: the platform of `in_scope`'s devices, elsewhere of this process's own."""
+def device() -> jax.Device:
+  """One of those that the program being traced is for: of `in_scope`'s devices, elsewhere of this process's own."""
   scope = _scope.get()
-  return jax.default_backend() if scope is None else scope[0].devices.flat[0].platform
+  return jax.devices()[0] if scope is None else scope[0].devices.flat[0]
+
+
+def platform() -> str:
+  """What the program being traced is for: "cpu", "gpu" or "tpu"."""
+  return device().platform
 
 
 _scope: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("scope", default=None)

@@ -1,4 +1,4 @@
-"""`dalle bench train-step|sample|attention|tpu-cycles [--layers N ...] [--json]`; see dalle_jax.bench and its kind."""
+"""`dalle bench WHAT [--layers N ...] [--json]`: see USAGE for what can be timed, and dalle_jax.bench and its kind."""
 
 import dataclasses
 import inspect
@@ -13,11 +13,13 @@ USAGE = """\
 usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 ...] [--repeats N] [--json]
        dalle bench attention [--heads 8 --head-dim 64 --batch 2 ...] [--repeats N] [--json]
        dalle bench tpu-cycles [--chips v5e v6e ...] [--text 256 --grid 32] [--json]
+       dalle bench gpu-registers [--text 256 --grid 32 --head-dim 64 ...] [--json]
 
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch, with caches: s_per_token
-attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and structured, in turn: rows
+attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
+gpu-registers our GPU kernels' registers and spills, compiled for an H200 with no GPU: rows
 
 --json prints one JSON object. dalle bench train-step --help lists every size that can be set.
 """
@@ -34,7 +36,7 @@ def run(argv: list[str]) -> int:
 
     raise UserError(f"dalle bench can't time {what!r}; {suggest(what, list(TEXTS))}")
   as_json = "--json" in rest
-  from dalle_jax import bench, bench_attention, bench_tpu
+  from dalle_jax import bench, bench_attention, bench_gpu, bench_tpu
   from dalle_jax.commands import flags, progress
 
   time, sizes = {
@@ -42,6 +44,7 @@ def run(argv: list[str]) -> int:
     "sample": (bench.sample, bench.Shape),
     "attention": (bench_attention.attention, bench_attention.Shape),
     "tpu-cycles": (bench_tpu.cycles, bench_tpu.Sizes),
+    "gpu-registers": (bench_gpu.registers, bench_gpu.Sizes),
   }[what]
   given = flags.parse(
     _flags(sizes, time),
@@ -52,7 +55,7 @@ def run(argv: list[str]) -> int:
   shape = sizes(**{f.name: getattr(given, f.name) for f in dataclasses.fields(sizes)})
   how = {name: getattr(given, name) for name in _how_often(time)}
   with progress.shown() as tell:
-    result = time(shape, **how, **({"progress": tell} if what == "tpu-cycles" else {}))
+    result = time(shape, **how, **({"progress": tell} if "progress" in inspect.signature(time).parameters else {}))
   print(json.dumps(result) if as_json else TEXTS[what](result))
   sys.stdout.flush()
   return 0
@@ -69,13 +72,9 @@ def _of_model(result: dict[str, Any]) -> str:
 
 
 def _of_attention(result: dict[str, Any]) -> str:
-  head = f"{'pattern':8}{'pass':22}{'dense':>10}{'JAX own':>10}{'structured':>12}{'ratios':>16}"
-  rows = [
-    f"{row['kind']:8}{row['pass']:22}{1e3 * row['dense_s']:7.1f} ms{1e3 * row['jax_s']:7.1f} ms"
-    f"{1e3 * row['structured_s']:9.1f} ms{row['ratio']:7.2f}x {row['ratio_jax']:6.2f}x"
-    for row in result["rows"]
-  ]
-  return "\n".join([head, *rows, f"medians of {result['repeats']}, {_where(result['device'])}"])
+  from dalle_jax import bench_attention
+
+  return bench_attention.text(result)
 
 
 def _where(device: dict[str, Any]) -> str:
@@ -88,8 +87,20 @@ def _of_tpu(result: dict[str, Any]) -> str:
   return bench_tpu.text(result)
 
 
+def _of_gpu(result: dict[str, Any]) -> str:
+  from dalle_jax import bench_gpu
+
+  return bench_gpu.text(result)
+
+
 # A result for a person.
-TEXTS = {"train-step": _of_model, "sample": _of_model, "attention": _of_attention, "tpu-cycles": _of_tpu}
+TEXTS = {
+  "train-step": _of_model,
+  "sample": _of_model,
+  "attention": _of_attention,
+  "tpu-cycles": _of_tpu,
+  "gpu-registers": _of_gpu,
+}
 
 
 def _flags(shape: type, time: Callable[..., dict[str, Any]]) -> type:

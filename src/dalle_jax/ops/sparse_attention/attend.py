@@ -7,11 +7,12 @@ import functools
 import logging
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
-from dalle_jax.ops.sparse_attention import cudnn, pallas_tpu, reference, splash, xla
+from dalle_jax.ops.sparse_attention import cudnn, pallas_gpu, pallas_tpu, reference, splash, xla
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
@@ -20,8 +21,9 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
   "splash": splash.attend,
   "cudnn": cudnn.attend,
   "pallas_tpu": pallas_tpu.attend,
+  "pallas_gpu": pallas_gpu.attend,
 }
-KERNELS = ("splash", "pallas_tpu")  # those that can be interpreted
+KERNELS = ("splash", "pallas_tpu", "pallas_gpu")  # those that can be interpreted
 DENSE_BELOW = 160  # streams shorter than this are no slower under a dense mask: two large products beat many small ones
 
 
@@ -50,6 +52,8 @@ def attend(
     )
   if text_lengths_B is not None and text_lengths_B.shape != q_BLHK.shape[:1]:
     raise UserError(f"text_lengths_B is {text_lengths_B.shape}: one for each of {q_BLHK.shape[0]} examples is wanted")
+  if not q_BLHK.size:
+    return jnp.zeros_like(v_BLHK)
   name = implementation
   if name == "auto":
     name = choose(pattern, sharding.platform(), q_BLHK.shape[-1], *(str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)))

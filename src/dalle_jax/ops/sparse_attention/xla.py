@@ -9,14 +9,17 @@ B batch, L stream, T text, N image, H heads, K head dim, W grid, G rows of queri
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from dalle_jax import sharding
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.reference import MASKED
 
+MANY_SCORES = 2**20  # bytes of one head's, from which on a CPU is faster head after head
 FULL_BLOCKS = 8  # parts of the image whose queries share their keys, when all of the image is seen
 
 
@@ -28,6 +31,34 @@ def attend(
   text_lengths_B: Int[Array, " B"] | None = None,
 ) -> Float[Array, "B L H K"]:
   """What each position takes from those it sees; scores and softmax in float32, the result in the dtype of v."""
+  split = sharding.is_split("batch") or sharding.is_split("heads")
+  if sharding.platform() == "cpu" and not split and 4 * pattern.length * _keys(pattern) >= MANY_SCORES:
+    return _in_turn(q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B)
+  return _at_once(q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B)
+
+
+def _in_turn(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, pattern: Pattern, text_lengths_B: Array | None) -> Array:
+  """Head after head, so that its scores stay in a processor's cache; for gradients they are computed again."""
+  batch, length, heads, head_dim = q_BLHK.shape
+  operands = [x.swapaxes(1, 2).reshape(-1, 1, length, 1, head_dim) for x in (q_BLHK, k_BLHK, v_BLHK)]
+  if text_lengths_B is not None:
+    operands.append(jnp.repeat(text_lengths_B, heads)[:, None])
+
+  @jax.checkpoint
+  def run(operands):
+    q, k, v, *lengths = operands
+    return _at_once(q, k, v, pattern, *(lengths or [None]))
+
+  return lax.map(run, operands).reshape(batch, heads, length, head_dim).swapaxes(1, 2)
+
+
+def _keys(pattern: Pattern) -> int:
+  """Keys that are scored for an image query."""
+  rows = 1 if pattern.kind == "column" else pattern.reach
+  return pattern.text + rows * pattern.grid
+
+
+def _at_once(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, pattern: Pattern, text_lengths_B: Array | None) -> Array:
   q, k, v = (x.swapaxes(1, 2) for x in (q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, v_BLHK))
   start, n = pattern.image_start, pattern.image
   image = tuple(x[:, :, start : start + n] for x in (q, k, v))
