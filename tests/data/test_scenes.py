@@ -125,6 +125,7 @@ def test_each_test_scene_holds_one_withheld_combination_of_pairs_that_train_show
     assert all((o.shape, o.colour) in shown for o in scene.objects)
 
 
+@pytest.mark.slow
 def test_test_shows_every_withheld_combination_and_train_every_other(by_split):
   shown = {
     split: {(*o.kind, scene.background) for scene in draw_many(split, 6000) for o in scene.objects}

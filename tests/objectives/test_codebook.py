@@ -94,6 +94,7 @@ def test_only_the_encoders_ends_and_the_codes_vectors_change(params, started):
   assert changed == ends | {"encoder/group_2/block_1/conv_4/bias", "decoder/input/kernel"}
 
 
+@pytest.mark.slow
 def test_no_feature_is_lost_below_zero(monkeypatch):
   """Twelve sub-pixels of a patch from sixteen features: half of them below zero would tell too little."""
   cfg = dataclasses.replace(CFG, hidden=8, vocab=64)

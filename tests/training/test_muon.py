@@ -50,6 +50,7 @@ def matrices(block):
   ]
 
 
+@pytest.mark.slow
 def test_every_singular_value_of_a_matrix_moves_about_as_far_as_adamw_would_move_it(params):
   grads = noise(params, 1)
   updates = first_update(Muon(lr=Constant(RATE), matrices=2.0), params, grads)

@@ -9,17 +9,15 @@ B batch, L stream, T text, N image, H heads, K head dim, W grid, G rows of queri
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from dalle_jax import sharding
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.reference import MASKED
 
-MANY_SCORES = 2**20  # bytes of one head's, from which on a CPU is faster head after head
+TEXT_BLOCKS = 2  # parts of the text whose queries share their keys
 FULL_BLOCKS = 8  # parts of the image whose queries share their keys, when all of the image is seen
 
 
@@ -31,38 +29,10 @@ def attend(
   text_lengths_B: Int[Array, " B"] | None = None,
 ) -> Float[Array, "B L H K"]:
   """What each position takes from those it sees; scores and softmax in float32, the result in the dtype of v."""
-  split = sharding.is_split("batch") or sharding.is_split("heads")
-  if sharding.platform() == "cpu" and not split and 4 * pattern.length * _keys(pattern) >= MANY_SCORES:
-    return _in_turn(q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B)
-  return _at_once(q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B)
-
-
-def _in_turn(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, pattern: Pattern, text_lengths_B: Array | None) -> Array:
-  """Head after head, so that its scores stay in a processor's cache; for gradients they are computed again."""
-  batch, length, heads, head_dim = q_BLHK.shape
-  operands = [x.swapaxes(1, 2).reshape(-1, 1, length, 1, head_dim) for x in (q_BLHK, k_BLHK, v_BLHK)]
-  if text_lengths_B is not None:
-    operands.append(jnp.repeat(text_lengths_B, heads)[:, None])
-
-  @jax.checkpoint
-  def run(operands):
-    q, k, v, *lengths = operands
-    return _at_once(q, k, v, pattern, *(lengths or [None]))
-
-  return lax.map(run, operands).reshape(batch, heads, length, head_dim).swapaxes(1, 2)
-
-
-def _keys(pattern: Pattern) -> int:
-  """Keys that are scored for an image query."""
-  rows = 1 if pattern.kind == "column" else pattern.reach
-  return pattern.text + rows * pattern.grid
-
-
-def _at_once(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, pattern: Pattern, text_lengths_B: Array | None) -> Array:
-  q, k, v = (x.swapaxes(1, 2) for x in (q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, v_BLHK))
   start, n = pattern.image_start, pattern.image
-  image = tuple(x[:, :, start : start + n] for x in (q, k, v))
-  text = tuple(x[:, :, :start] if start else x[:, :, n:] for x in (q, k, v))
+  scaled = (q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, v_BLHK)
+  image = tuple(x[:, start : start + n].swapaxes(1, 2) for x in scaled)
+  text = tuple((x[:, :start] if start else x[:, n:]).swapaxes(1, 2) for x in scaled)
   absent_B11T = None
   if text_lengths_B is not None:
     absent_B11T = (jnp.arange(pattern.text)[None] >= text_lengths_B[:, None])[:, None, None]
@@ -70,19 +40,22 @@ def _at_once(q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, pattern: Pattern, text
   o_text = _text(text, None if text_first else image, absent_B11T, pattern)
   o_image = _image(image, text if text_first else None, absent_B11T, pattern)
   parts = (o_text, o_image) if text_first else (o_image, o_text)
-  return jnp.concatenate(parts, axis=2).swapaxes(1, 2).astype(v_BLHK.dtype)
+  return jnp.concatenate([o.swapaxes(1, 2).astype(v_BLHK.dtype) for o in parts], axis=1)
 
 
 def _text(text, image, absent_B11T, pattern: Pattern) -> Float[Array, "B H T K"]:
   q, k, v = text
   if not pattern.text:
     return v
-  mask_TT = jnp.asarray(np.tri(pattern.text, dtype=bool))
-  mask = mask_TT[None, None] if absent_B11T is None else mask_TT[None, None] & ~absent_B11T
-  parts = [(_scores(q, k, mask), v)]
-  if image is not None:
-    parts.append((_scores(q, image[1], None), image[2]))
-  return _mix(parts, pattern.softmax)
+  done = []
+  for first, last in _blocks(pattern.text, TEXT_BLOCKS):
+    mask = jnp.asarray(np.arange(first, last)[:, None] >= np.arange(last)[None])[None, None]
+    mask = mask if absent_B11T is None else mask & ~absent_B11T[..., :last]
+    parts = [(_scores(q[:, :, first:last], k[:, :, :last], mask), v[:, :, :last])]
+    if image is not None:
+      parts.append((_scores(q[:, :, first:last], image[1], None), image[2]))
+    done.append(_mix(parts, pattern.softmax))
+  return jnp.concatenate(done, axis=2)
 
 
 def _image(image, text, absent_B11T, pattern: Pattern) -> Float[Array, "B H N K"]:
@@ -118,10 +91,8 @@ def window_mask(pattern: Pattern) -> Bool[np.ndarray, "G W S"]:
 
 def _full(image, text, absent_B11T, pattern: Pattern) -> Float[Array, "B H N K"]:
   q, k, v = image
-  size = math.ceil(pattern.image / FULL_BLOCKS)
   done = []
-  for first in range(0, pattern.image, size):
-    last = min(first + size, pattern.image)
+  for first, last in _blocks(pattern.image, FULL_BLOCKS):
     mask = jnp.asarray(np.arange(first, last)[:, None] >= np.arange(last)[None])[None, None]
     parts = [(_scores(q[:, :, first:last], k[:, :, :last], mask), v[:, :, :last])]
     if text is not None and pattern.text:
@@ -129,6 +100,12 @@ def _full(image, text, absent_B11T, pattern: Pattern) -> Float[Array, "B H N K"]
       parts.insert(0, (_scores(q[:, :, first:last], text[1], absent), text[2]))
     done.append(_mix(parts, pattern.softmax))
   return jnp.concatenate(done, axis=2)
+
+
+def _blocks(size: int, count: int) -> list[tuple[int, int]]:
+  """First and last + 1 of that many parts of nearly the same size, or of fewer."""
+  step = math.ceil(size / count)
+  return [(first, min(first + step, size)) for first in range(0, size, step)]
 
 
 def _rows(x_BHNK: Array, w: int, transpose: bool) -> Float[Array, "B H G W K"]:
@@ -159,12 +136,11 @@ def _mix(parts: list[tuple[Array, Array]], softmax: str) -> Array:
     top = jnp.maximum(top, jnp.max(s, axis=-1, keepdims=True))
   # A row without a single key has a maximum of MASKED: raised, so that its weights are 0.
   top = lax.stop_gradient(jnp.maximum(top, MASKED / 2))
-  o, total = 0, 0
+  o = 0
   for s, v in parts:
-    p = jnp.exp(s - top)
-    total += jnp.sum(p, axis=-1, keepdims=True)
-    o += _weigh(p, v)
-  return o / jnp.maximum(total, 1e-30)
+    # Behind the values a column of ones: its product is the sum of the weights, without a pass over them.
+    o += _weigh(jnp.exp(s - top), jnp.concatenate([v, jnp.ones((*v.shape[:-1], 1), v.dtype)], axis=-1))
+  return o[..., :-1] / jnp.maximum(o[..., -1:], 1e-30)
 
 
 def _weigh(p: Array, v: Array) -> Array:
