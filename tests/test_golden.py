@@ -1,5 +1,6 @@
 """Every experiment that comes with the project: its text is the committed one, and its stages trace at full size."""
 
+import math
 import subprocess
 import sys
 import typing
@@ -36,12 +37,19 @@ def _id(name, arguments, stage):
   return "-".join([name, *arguments.values(), stage])
 
 
-STAGES = [
-  pytest.param(name, arguments, stage, marks=[pytest.mark.slow] if arguments else [], id=_id(name, arguments, stage))
-  for name in NAMES
-  for arguments in variants(name)
-  for stage in golden.resolved(name, ROOT, **arguments).stages
-]
+def stages():
+  """Each stage of each experiment, once where experiments share it."""
+  seen = []
+  for name in NAMES:
+    for arguments in variants(name):
+      for stage, own in golden.resolved(name, ROOT, **arguments).stages.items():
+        if own not in seen:
+          seen.append(own)
+          marks = [pytest.mark.slow] if arguments else []
+          yield pytest.param(name, arguments, stage, marks=marks, id=_id(name, arguments, stage))
+
+
+STAGES = list(stages())
 
 
 def test_there_are_experiments():
@@ -92,6 +100,45 @@ def test_a_stage_traces_at_full_size(name, arguments, stage):
   assert shapes(after) == shapes(state)
   assert all(each.shape == () for each in metrics.values())
   assert {"loss", "grad_norm", "learning_rate"} <= set(metrics)
+
+
+def count(name, stage):
+  objective = golden.resolved(name, ROOT).stage(stage).objective
+  boxed = jax.eval_shape(objective.init, jax.random.key(0))
+  return sum(x.size for x in jax.tree.leaves(sharding.unbox(boxed)))
+
+
+@pytest.mark.parametrize(
+  ("name", "layers", "width"),
+  [("12b", 64, 3968), ("5b", 64, 2688), ("2b", 64, 1920), ("1b", 24, 2048), ("350m", 24, 1024)],
+)
+def test_a_transformer_of_paper_size_has_the_paper_s_weights(name, layers, width):
+  block = 12 * width + 13  # its products; biases of q, k, v, out and the MLP, and two norms
+  tokens = 2 * (16384 + 256 + 8192)  # of text, its pads and the image, embedded and unembedded
+  places = 256 + 32 + 32 + 2 + 2  # text positions, rows and columns, starts, the last norm
+  assert count(f"dalle_{name}", "transformer") == width * (layers * block + tokens + places)
+
+
+@pytest.mark.parametrize("stage", ["dvae", "transformer", "clip"])
+def test_the_state_of_paper_size_is_split_over_all_devices(stage):
+  whole = golden.resolved("dalle_12b", ROOT)
+  own, mesh = whole.stage(stage), sharding.make_mesh(whole.mesh)
+  state = jax.tree.leaves(abstract_state(own.objective, own.optimizer, mesh=mesh, rules=whole.rules))
+  here = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in state)
+  assert jax.device_count() == 8
+  assert here < 1.02 / 8 * sum(x.size * x.dtype.itemsize for x in state)
+
+
+def test_the_dvae_of_paper_size_has_the_published_weights():
+  assert count("dvae_256", "dvae") == 53_786_240 + 43_829_766
+  assert count("dalle_12b", "dvae") == count("dvae_256", "dvae")
+
+
+def test_clip_has_the_published_towers():
+  vision = 12 * (12 * 768**2 + 13 * 768) + 32**2 * 3 * 768 + (49 + 1) * 768 + 768 + 4 * 768 + 768 * 512
+  text = 12 * (12 * 512**2 + 13 * 512) + 2 * 512 + 512 * 512
+  words = (16384 + 256 + 256) * 512  # tokens, pads and places of this project's captions
+  assert count("clip_vit_b32", "clip") == vision + text + words + 1  # and the temperature
 
 
 EXPERIMENT = """
