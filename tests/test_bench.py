@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from dalle_jax import bench, bench_attention, bench_tpu, cli
-from dalle_jax.ops.sparse_attention import Pattern, tpu_cycles
+from dalle_jax.ops.sparse_attention import Pattern, gpu_code, tpu_cycles
 
 TINY = ["--layers", "1", "--dim", "16", "--heads", "2", "--text", "4", "--grid", "4", "--kernel", "3"]
 TINY += ["--text-vocab", "20", "--image-vocab", "10", "--batch", "3", "--warmup", "1"]
@@ -72,6 +72,15 @@ def test_on_a_gpu_ours_is_the_kernel_and_cudnn_stands_beside_it():
   assert "sparse_attention_row_forward" in run.trace(x).lower(lowering_platforms=("cuda",)).as_text()
 
 
+def test_a_missing_compiler_is_one_line(capsys, monkeypatch, tmp_path):
+  monkeypatch.setattr(gpu_code.sysconfig, "get_path", lambda _: str(tmp_path))
+  assert cli.main(["bench", "gpu-registers"]) == 2
+  told = capsys.readouterr()
+  assert told.out == ""
+  assert told.err.count("\n") == 1
+  assert "run `make gpu-compiler`" in told.err
+
+
 def test_the_sides_of_attention_are_different_programs_with_one_result():
   """A timing of one program against itself would always be fair."""
   shape = bench_attention.Shape(batch=1, heads=1, head_dim=4, text=16, grid=16)
@@ -103,6 +112,8 @@ def test_cycles_of_splash_follow_from_the_blocks_that_a_mask_lets_live():
     (["sample", "--repeats", "0"], "repeats=0"),
     (["attention", "--repeats", "0"], "repeats=0"),
     (["attention", "--dtype", "int8"], "float32, bfloat16 or float16"),
+    (["gpu-registers", "--grid", "0"], "256 text positions and a 0x0 grid"),
+    (["tpu-cycles", "--grid", "0"], "256 text positions and a 0x0 grid"),
     (["attention", "--kernel", "4", *SMALL[:8]], "kernel"),
     (["attention", "--layers", "4"], "--layers"),
   ],

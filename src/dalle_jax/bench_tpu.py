@@ -40,6 +40,7 @@ class Sizes:
   grid: int = 32
 
   def __post_init__(self) -> None:
+    Pattern(text=self.text, grid=self.grid)
     for chip in self.chips:
       if chip not in tpu_cycles.CHIPS:
         raise UserError(f"no TPU {chip!r}: choose among {', '.join(tpu_cycles.CHIPS)}")

@@ -57,11 +57,17 @@ class Code:
   serialized: bool
 
 
-def of_passes(pattern: Pattern, *, batch: int = 2, heads: int = 2, head_dim: int = 64, dtype: str = "bfloat16"):
-  """The code of the forward and the backward kernels. Raises UserError where the plugin is not installed."""
+def plugin() -> Path:
+  """The folder that JAX's CUDA plugin is in. Raises UserError where it is not installed."""
   folder = Path(sysconfig.get_path("data")) / PLUGIN
   if not (folder / "jax_plugins").is_dir():
     raise UserError(f"no CUDA plugin in {folder}: run `make gpu-compiler`")
+  return folder
+
+
+def of_passes(pattern: Pattern, *, batch: int = 2, heads: int = 2, head_dim: int = 64, dtype: str = "bfloat16"):
+  """The code of the forward and the backward kernels. Raises UserError where the plugin is not installed."""
+  folder = plugin()
   what = dataclasses.asdict(pattern) | {"batch": batch, "heads": heads, "head_dim": head_dim, "dtype": dtype}
   path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
   told = {"PYTHONPATH": path, "JAX_PLATFORMS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
