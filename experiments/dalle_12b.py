@@ -1,6 +1,6 @@
 """The paper's model: a dVAE of 32x32 codes, the 12-billion-parameter transformer over them, CLIP to rank its samples.
 
-Claim    64 layers, 62 heads of 64, the recipe of appendix B.2; the authors recall 3.6 to 3.7 nats a token
+Claim    64 layers, 62 heads of 64, the recipe of appendix B.2; an author recalls 3.6 to 3.7 nats a dimension
 Cost     430,000 updates of 1,024 pictures, 4.1e22 FLOP; the authors took 1,024 V100s. Not yet measured here.
          Weights, moments and average take 184 GiB, split over all devices (to 128, the power of 2 in 3,968)
 Run      dalle data prepare PICTURES --out data/pictures
