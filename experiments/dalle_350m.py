@@ -9,8 +9,9 @@ Run      dalle data prepare PICTURES --out data/pictures
 import dalle_12b
 
 from dalle_jax.experiment import Experiment
+from dalle_jax.sharding import MeshShape
 
 
 def experiment(data: str = "data/pictures") -> Experiment:
   """All three stages."""
-  return dalle_12b.of_size("dalle_350m", data, layers=24, heads=16)
+  return dalle_12b.of_size("dalle_350m", data, layers=24, heads=16, mesh=MeshShape())

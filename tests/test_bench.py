@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-from dalle_jax import bench, bench_attention, bench_tpu, cli
-from dalle_jax.ops.sparse_attention import Pattern, gpu_code, tpu_cycles
+from dalle_jax import bench, bench_attention, cli
+from dalle_jax.ops.sparse_attention import Pattern, gpu_code, head_cycles, tpu_cycles
 
 TINY = ["--layers", "1", "--dim", "16", "--heads", "2", "--text", "4", "--grid", "4", "--kernel", "3"]
 TINY += ["--text-vocab", "20", "--image-vocab", "10", "--batch", "3", "--warmup", "1"]
@@ -98,9 +98,9 @@ def test_cycles_of_splash_follow_from_the_blocks_that_a_mask_lets_live():
   kernel = tpu_cycles.Kernel("splash", loop=100, parts=(10, 50, 20))
   row = Pattern(text=256, grid=32, kind="row")
   # Four blocks of 640, three of them live; 20 bundles always run. Of nine blocks of 512 in 1536 six are live.
-  assert bench_tpu._of_mask(row, (640, 640), kernel, "forward") == 4 * 20 + 2 * 10 + 3 * 50 + 2 * 20
-  assert bench_tpu._of_mask(row, (512, 512), kernel, "backward") == 9 * 20 + 3 * 10 + 6 * 50 + 3 * 20
-  assert bench_tpu._of_mask(row, (1280, 1280), kernel, "forward") == 100
+  assert head_cycles.of_mask(row, (640, 640), kernel, "forward") == 4 * 20 + 2 * 10 + 3 * 50 + 2 * 20
+  assert head_cycles.of_mask(row, (512, 512), kernel, "backward") == 9 * 20 + 3 * 10 + 6 * 50 + 3 * 20
+  assert head_cycles.of_mask(row, (1280, 1280), kernel, "forward") == 100
 
 
 @pytest.mark.parametrize(

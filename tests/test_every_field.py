@@ -145,7 +145,8 @@ def _lowered(stage, mesh, rules, seed, length):
     batch["image"] = jax.ShapeDtypeStruct((stage.batch, side, side, 3), jnp.uint8)
   if not isinstance(objective, DvaeObjective):
     batch["text"] = jax.ShapeDtypeStruct((stage.batch, objective.model.text), jnp.int32)
-  return make_step(objective, stage.optimizer, seed=seed, mesh=mesh, rules=rules).lower(state, frozen, batch).as_text()
+  options = {"seed": seed, "mesh": mesh, "rules": rules, "accumulate": stage.accumulate}
+  return make_step(objective, stage.optimizer, **options).lower(state, frozen, batch).as_text()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +278,15 @@ def step(world, whole, path, new):
   name, _, rest = path.removeprefix("stages.").partition(".")
   stage = whole.stages[name]
   return lowered(whole, stage), lowered(whole, put(stage, rest, new))
+
+
+def in_parts(world, whole, path, new):
+  """The step that `run.run` asks the loop for is taken in so many parts, and is another one."""
+  name = path.split(".")[1]
+  changed = put(whole, path, new)
+  calls, _ = asked(world, changed, name)
+  assert calls["accumulate"] == new
+  return lowered(whole, whole.stages[name]), lowered(changed, changed.stages[name])
 
 
 def optimizer(world, whole, path, new):
@@ -497,6 +507,7 @@ TABLE = (
   # The loop.
   ("stages.*.steps", plus(1), files),
   ("stages.*.batch", plus(4), batch),
+  ("stages.*.accumulate", to(2), lambda *args: _accumulate(*args)),
   ("stages.*.save_every", to(2), files),
   ("stages.*.keep", to(1), files),
   ("stages.*.log_every", to(3), files),
@@ -541,6 +552,7 @@ TABLE = (
   ("stages.*.objective.text_weight", plus(0.1), step),
   ("stages.*.objective.image_weight", plus(0.1), step),
   ("stages.*.objective.pad_targets", lambda value: not value, step),
+  ("stages.*.objective.vocab_parts", to(4), step),
   ("stages.*.objective.spoil_*", lambda value: (value + 0.5) / 2, step),
   ("stages.*.objective.dvae", to(dvae.Config()), refused),
   ("stages.*.objective.dvae.pool", other("max", "fold"), refused),
@@ -582,6 +594,12 @@ TABLE = (
 def _captions(world, whole, path, new):
   """Text beside the pictures; where the stage cannot do without, it is refused."""
   return (batch if new else refused)(world, whole, path, new)
+
+
+def _accumulate(world, whole, path, new):
+  """The step goes through the batch in parts; CLIP's, whose loss is no mean over examples, is refused."""
+  clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
+  return (refused if clip else in_parts)(world, whole, path, new)
 
 
 def _near_misses(world, whole, path, new):

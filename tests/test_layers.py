@@ -24,7 +24,7 @@ LAYERS = (
   ("models", "pattern_pictures"),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
-  ("errors", "allocator", "__init__"),
+  ("errors", "allocator", "chips", "__init__"),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}
 
@@ -50,7 +50,7 @@ DOORS = {
   "sentencepiece": ("data.",),
   "array_record": ("data.",),
   "tyro": ("commands.", "experiment"),
-  "matplotlib": ("evaluation.", "ablations", "report"),
+  "matplotlib": ("evaluation.", "ablations", "report", "plan."),
   "tensorboardX": ("training.metrics",),
   "tensorflow": (),
   "torch": (),

@@ -1,8 +1,6 @@
 """Our TPU kernel beside JAX's splash attention, in cycles of libtpu's schedules for chips that are not here.
 
-Splash is given its best of nine block shapes. What it runs of its grid follows from the mask: a step a block of queries
-and keys, the body where some pair of the block is seen, a beginning and an end for each block of queries. Its backward
-pass leaves the sum of dq over blocks of keys to another kernel, which is not counted.
+Splash is given its best of nine block shapes.
 
 B batch, L stream, H heads, K head dim.
 """
@@ -20,14 +18,11 @@ import jax.numpy as jnp
 
 from dalle_jax import bench
 from dalle_jax.errors import UserError
-from dalle_jax.ops.sparse_attention import Pattern, attend, splash, tiles, tpu_cycles
+from dalle_jax.ops.sparse_attention import Pattern, attend, head_cycles, splash, tpu_cycles
 from dalle_jax.ops.sparse_attention.pallas_tpu import unserved
-from dalle_jax.ops.sparse_attention.pallas_tpu.spec import FAST_MEMORY, whole_bytes
-from dalle_jax.ops.sparse_attention.pallas_tpu.steps import runs as long_runs
 
 KINDS = ("row", "column", "conv", "full")
-HEADS, BATCH, HEAD_DIM = 62, 4, 64  # the largest model's
-PASSES = ("forward", "training forward", "backward")
+HEADS, BATCH, HEAD_DIM = head_cycles.HEADS, head_cycles.BATCH, head_cycles.HEAD_DIM
 Progress = Callable[[str, int, int], None]  # what is compiled, how many of it are, and of how many
 
 
@@ -72,7 +67,10 @@ def cycles(sizes: Sizes, progress: Progress = lambda what, done, total: None) ->
 
 def _rows(chip: str, pattern: Pattern, theirs: "_Splash", folder: Path) -> list[dict[str, Any]]:
   function = functools.partial(attend, implementation="pallas_tpu")
-  ours = {name: _of_tiles(pattern, kernel, name) for name, kernel in _kernels(chip, pattern, function, folder).items()}
+  ours = {
+    name: head_cycles.of_tiles(pattern, kernel, name)
+    for name, kernel in head_cycles.kernels(chip, pattern, function, folder).items()
+  }
   causal = Pattern(text=pattern.text, grid=pattern.grid, kind="full")
   rows = []
   copies = _copies(chip, pattern, function, folder)
@@ -97,7 +95,7 @@ class _Splash:
     for i, shape in enumerate(shapes):
       progress(f"{chip}: splash's blocks", i, len(shapes))
       function = functools.partial(splash.attend, blocks=splash.block_sizes(*shape))
-      self.kernels[shape] = _kernels(chip, pattern, function, folder)
+      self.kernels[shape] = head_cycles.kernels(chip, pattern, function, folder)
     progress(f"{chip}: splash's blocks", len(shapes), len(shapes))
     self.copies = _copies(chip, pattern, splash.attend, folder)
 
@@ -110,38 +108,12 @@ class _Splash:
       forward, backward = self.best(pattern, "training forward"), self.best(pattern, "backward")
       return forward[0] + backward[0], backward[1]
     held = {shape: kernels[name] for shape, kernels in self.kernels.items() if name in kernels}
-    return min((_of_mask(pattern, shape, kernel, name), shape) for shape, kernel in held.items())
+    return min((head_cycles.of_mask(pattern, shape, kernel, name), shape) for shape, kernel in held.items())
 
 
 def _blocks(length: int) -> tuple[int, ...]:
   """Three sizes of blocks of queries, and of keys, that fit the length well."""
   return (256, 640, 1280) if length % 640 == 0 else (256, 512, 1024)
-
-
-def _kernels(chip: str, pattern: Pattern, function: Callable, folder: Path) -> dict[str, tpu_cycles.Kernel]:
-  """The kernels of PASSES, but those that the chip's fast memory does not hold."""
-  shape = jax.ShapeDtypeStruct((BATCH, pattern.length, HEADS, HEAD_DIM), jnp.bfloat16)
-  run = functools.partial(function, pattern=pattern)
-
-  def both(q, k, v, g):
-    o, pull = jax.vjp(run, q, k, v)
-    return o, pull(g)
-
-  return dict(zip(PASSES, _compiled(chip, run, 3, shape, folder))) | dict(
-    zip(PASSES[1:], _compiled(chip, both, 4, shape, folder))
-  )
-
-
-def _compiled(chip: str, function: Callable, operands: int, shape, folder: Path) -> list[tpu_cycles.Kernel]:
-  try:
-    tpu_cycles.compile_for(chip, function, *[shape] * operands)
-  except jax.errors.JaxRuntimeError as error:
-    tpu_cycles.kernels(folder)
-    if "vmem" not in str(error).lower():
-      raise
-    return []
-  found = [k for k in tpu_cycles.kernels(folder) if "splash" in k.name or "sparse_attention" in k.name]
-  return sorted(found, key=lambda kernel: "backward" in kernel.name or "dkv" in kernel.name)
 
 
 def _copies(chip: str, pattern: Pattern, function: Callable, folder: Path) -> float | None:
@@ -158,29 +130,6 @@ def _copies(chip: str, pattern: Pattern, function: Callable, folder: Path) -> fl
   tpu_cycles.kernels(folder)
   estimate = tpu_cycles.around(compiled)
   return None if estimate is None else estimate / (BATCH * HEADS)
-
-
-def _of_tiles(pattern: Pattern, kernel: tpu_cycles.Kernel, name: str) -> float:
-  """Cycles a head of our kernel."""
-  plan = tiles.layout(pattern)
-  if whole_bytes(plan, HEAD_DIM, 2) <= FAST_MEMORY:
-    return kernel.loop * HEAD_DIM / 128  # its branches only guard what is fetched and written beside it
-  steps, parts = long_runs(plan)["backward" if name == "backward" else "forward"]
-  # What precedes our own parts only guards a fetch, and counts in every step.
-  own = dataclasses.replace(kernel, parts=kernel.parts[-len(parts) :])
-  return own.cycles(steps, *parts) * HEAD_DIM / 128
-
-
-def _of_mask(pattern: Pattern, shape: tuple[int, int], kernel: tpu_cycles.Kernel, name: str) -> int:
-  """Cycles a head of a splash kernel under the pattern's mask."""
-  (q, k), length = shape, splash.filled(pattern.length, splash.block_sizes(*shape))
-  live = splash.mask(pattern, length).reshape(length // q, q, length // k, k).any((1, 3))
-  if name == "backward":  # it goes through blocks of keys, and of queries within
-    live = live.T
-  outer, steps = live.shape[0], live.shape[0] * int(live.sum(1).max())
-  if live.shape[1] == 1:  # a beginning, a body and an end in every step: nothing is skipped
-    return steps * kernel.loop
-  return kernel.cycles(steps, outer, int(live.sum()), outer)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ Train DALL-E, draw with it, and measure it.
   data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
   data encode     write the dVAE's codes of every picture
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
+  plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
@@ -80,6 +81,12 @@ def _train(argv: list[str]) -> int:
   return train.run(argv)
 
 
+def _plan(argv: list[str]) -> int:
+  from dalle_jax.commands import plan
+
+  return plan.run(argv)
+
+
 def _sample(argv: list[str]) -> int:
   from dalle_jax.commands import sample
 
@@ -101,6 +108,7 @@ def _bench(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "data": _data,
   "train": _train,
+  "plan": _plan,
   "sample": _sample,
   "eval": _eval,
   "bench": _bench,

@@ -60,7 +60,8 @@ class Codes:
 class Stage:
   """One training run.
 
-  steps: updates; batch: examples an update, over all processes; save_every, log_every, show_every: steps between
+  steps: updates; batch: examples an update, over all processes; accumulate: parts of the batch whose gradients are
+  taken one after the other and averaged, for the memory of one; save_every, log_every, show_every: steps between
   checkpoints, lines of metrics, and pictures. `from WORKDIR` takes that run's stage of the same name: as the start of
   this one, or, with `frozen`, in place of it.
   """
@@ -70,6 +71,7 @@ class Stage:
   objective: Objective
   optimizer: AdamW | Muon
   examples: Pictures | Codes
+  accumulate: int = 1
   save_every: int = 1000
   keep: int = 3
   log_every: int = 50
@@ -80,11 +82,24 @@ class Stage:
   def __post_init__(self) -> None:
     if self.steps < 1 or self.batch < 1:
       raise UserError(f"steps is {self.steps} and batch is {self.batch}: each must be at least 1")
-    for name in ("save_every", "keep", "log_every", "show_every"):
+    for name in ("accumulate", "save_every", "keep", "log_every", "show_every"):
       if getattr(self, name) < 1:
         raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+    if self.batch % self.accumulate:
+      raise UserError(f"a batch of {self.batch} can't be taken in {self.accumulate} parts: change batch or accumulate")
+    if self.accumulate > 1 and (why := _not_a_mean(self.objective)):
+      raise UserError(f"accumulate is {self.accumulate}, but {why}: set accumulate to 1")
     if self.frozen and self.from_ is None:
       raise UserError("frozen is set but `from` is not: name the workdir whose stage is to be taken as it is")
+
+
+def _not_a_mean(objective: Objective) -> str:
+  """Why the objective's loss over a batch is not the mean of those over its parts; empty where it is."""
+  if isinstance(objective, ClipContrastive):
+    return "CLIP compares every picture and caption of the batch with all others"
+  if isinstance(objective, TransformerNll) and not objective.pad_targets:
+    return "without pad_targets the text's loss is a mean over tokens, of which parts have different numbers"
+  return ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,8 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
   frozen, hashes = _frozen(stage, workdir)
   if done:
     _check_hashes(name, workdir, hashes)
+  mesh = sharding.make_mesh(experiment.mesh)
+  sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
   source, view = _examples(stage, words, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -100,8 +102,9 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
       objective=stage.objective,
       optimizer=stage.optimizer,
       seed=experiment.seed,
-      mesh=sharding.make_mesh(experiment.mesh),
+      mesh=mesh,
       rules=experiment.rules,
+      accumulate=stage.accumulate,
       frozen=frozen,
       batches=batches,
       workdir=workdir.path / name,

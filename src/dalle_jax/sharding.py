@@ -114,6 +114,22 @@ def constrain(x: Any, *names: str | None) -> Any:
   return jax.lax.with_sharding_constraint(x, NamedSharding(scope[0], spec))
 
 
+def in_stages(weight: Any, *names: str | None) -> Any:
+  """A weight with these logical axes, of which those that are split over several mesh axes keep their first alone.
+
+  Its gathering, and the scattering of its gradient, then go along one mesh axis after the other. In one go, compilers
+  for TPU take all-reduces along three axes of the torus, and copy shards that don't fill whole tiles (8 rows).
+  """
+  _check_names(names)
+  _check_rank(weight, names)
+  scope = _scope.get()
+  split = lambda name: [a for a in getattr(scope[1], name) if scope[0].shape[a] > 1] if name else []  # noqa: E731
+  if scope is None or all(len(split(name)) < 2 for name in names):
+    return weight
+  spec = PartitionSpec(*(split(name)[0] if split(name) else None for name in names))
+  return jax.lax.with_sharding_constraint(weight, NamedSharding(scope[0], spec))
+
+
 def is_split(name: str) -> bool:
   """Whether `in_scope` splits arrays along this logical axis; False elsewhere."""
   _check_names([name])
@@ -197,6 +213,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh, rules: Rules, ndim: int) -> NamedSharding:
   """Split along the first of `ndim` dimensions, the batch."""
   return NamedSharding(mesh, PartitionSpec(_entry(rules.batch), *[None] * (ndim - 1)))
+
+
+def check_batch(batch: int, accumulate: int, mesh: Mesh, rules: Rules) -> None:
+  """Raises UserError where a batch of so many examples, taken in so many parts, does not divide over the mesh."""
+  parts = math.prod(mesh.shape[axis] for axis in rules.batch)
+  if batch % (parts * accumulate):
+    taken = f" taken in {accumulate} parts" if accumulate > 1 else ""
+    raise UserError(
+      f"a batch of {batch}{taken} does not divide over {parts} devices ({' x '.join(rules.batch)}): change the batch"
+      f"{', accumulate' if accumulate > 1 else ''} or the mesh"
+    )
 
 
 class Row(NamedTuple):

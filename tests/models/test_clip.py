@@ -127,14 +127,15 @@ def tower_np(x, params, heads, causal):
   k = d // heads
   for i in range(2):
     p = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i], np.float64), params)
-    qkv = np.einsum("LD,DnHK->nHLK", norm_np(x, p["norm_1"]), p["qkv"]["kernel"]) + p["qkv"]["bias"][:, :, None]
+    qkv_nLE = norm_np(x, p["norm_1"]) @ p["qkv"]["kernel"] + p["qkv"]["bias"][:, None]
+    qkv = qkv_nLE.reshape(3, length, heads, k).swapaxes(1, 2)
     outs = []
     for q, key, v in zip(*qkv):
       s = q @ key.T / np.sqrt(k)
       s = np.where(np.tri(length, dtype=bool) | (not causal), s, -np.inf)
       w = np.exp(s - s.max(-1, keepdims=True))
       outs.append(w / w.sum(-1, keepdims=True) @ v)
-    x = x + np.einsum("HLK,HKD->LD", np.stack(outs), p["out"]["kernel"]) + p["out"]["bias"]
+    x = x + np.concatenate(outs, axis=1) @ p["out"]["kernel"] + p["out"]["bias"]
     h = norm_np(x, p["norm_2"]) @ p["mlp"]["up"]["kernel"] + p["mlp"]["up"]["bias"]
     x = x + (h / (1 + np.exp(-1.702 * h))) @ p["mlp"]["down"]["kernel"] + p["mlp"]["down"]["bias"]
   return x

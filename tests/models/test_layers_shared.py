@@ -15,6 +15,10 @@ def normal(*shape, seed=0):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def given(params):
+  return {"params": jax.tree.map(jnp.asarray, params)}
+
+
 def params_of(module, *inputs, key=0):
   return sharding.unbox(module.init(jax.random.key(key), *inputs)["params"])
 
@@ -29,7 +33,7 @@ def names_of(module, *inputs):
 
 def test_a_linear_map_keeps_a_split_sequence_split():
   mesh = sharding.make_mesh(sharding.MeshShape(data=2, model=4))
-  module = layers.Linear((6, 5), (None, None), 1, 0.1, "float32")
+  module = layers.Linear((6, 5), (None, None), 0.1, "float32")
   x = normal(4, 8, 6)
   params = {"kernel": normal(6, 5, seed=1), "bias": normal(5, seed=2)}
 
@@ -88,33 +92,29 @@ def test_quick_gelu_is_x_times_the_sigmoid_of_1_702_x():
   assert 0.01 < np.abs(expected - exact).max() < 0.03  # near the true GELU, and not it
 
 
-@pytest.mark.parametrize(
-  ("shape", "contract", "formula"),
-  [((6, 5), 1, "BLa,ab->BLb"), ((6, 3, 2, 4), 1, "BLa,abcd->BLbcd"), ((2, 3, 5), 2, "BLab,abc->BLc")],
-)
-def test_linear_contracts_the_last_dimensions_with_the_kernels_first(shape, contract, formula):
-  x = normal(2, 7, *shape[:contract])
-  params = {"kernel": normal(*shape, seed=1), "bias": normal(*shape[contract:], seed=2)}
-  names = ("embed", "mlp", "heads", "head_dim")[: len(shape)]
-  module = layers.Linear(shape, names, contract, 1.0, "float32")
-  expected = np.einsum(formula, x.astype(np.float64), params["kernel"]) + params["bias"]
-  np.testing.assert_allclose(module.apply({"params": params}, jnp.asarray(x)), expected, rtol=1e-5, atol=1e-5)
-  assert names_of(module, jnp.asarray(x)) == {"kernel": names, "bias": names[contract:]}
-  plain = layers.Linear(shape, names, contract, 1.0, "float32", bias=False)
+@pytest.mark.parametrize("lead", [(2, 7), (3,)])
+def test_linear_multiplies_the_last_dimension_with_the_kernel(lead):
+  x, shape, names = normal(*lead, 6), (6, 5), ("embed", "mlp")
+  params = {"kernel": normal(*shape, seed=1), "bias": normal(5, seed=2)}
+  module = layers.Linear(shape, names, 1.0, "float32")
+  expected = x.astype(np.float64) @ params["kernel"] + params["bias"]
+  np.testing.assert_allclose(module.apply(given(params), jnp.asarray(x)), expected, rtol=1e-5, atol=1e-5)
+  assert names_of(module, jnp.asarray(x)) == {"kernel": names, "bias": names[1:]}
+  plain = layers.Linear(shape, names, 1.0, "float32", bias=False)
   assert names_of(plain, jnp.asarray(x)) == {"kernel": names}
-  got = plain.apply({"params": {"kernel": params["kernel"]}}, jnp.asarray(x))
+  got = plain.apply(given({"kernel": params["kernel"]}), jnp.asarray(x))
   np.testing.assert_allclose(got, expected - params["bias"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("std", [0.0, 0.02, 1.5])
 def test_linear_starts_with_the_standard_deviation_asked_for(std):
-  params = params_of(layers.Linear((64, 128), ("embed", "mlp"), 1, std, "float32"), jnp.zeros((1, 64)))
+  params = params_of(layers.Linear((64, 128), ("embed", "mlp"), std, "float32"), jnp.zeros((1, 64)))
   assert np.std(params["kernel"]) == pytest.approx(std, rel=0.05)
   assert (params["bias"] == 0).all()
 
 
 def test_linear_computes_in_its_dtype_from_float32_parameters():
-  module = layers.Linear((8, 4), ("embed", "mlp"), 1, 1.0, "bfloat16")
+  module = layers.Linear((8, 4), ("embed", "mlp"), 1.0, "bfloat16")
   params = params_of(module, jnp.zeros((1, 8)))
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
   assert module.apply({"params": params}, jnp.zeros((1, 8))).dtype == jnp.bfloat16
@@ -122,16 +122,16 @@ def test_linear_computes_in_its_dtype_from_float32_parameters():
 
 def test_queries_keys_and_values_of_all_heads_come_from_one_kernel_and_merge_back():
   x, heads, head_dim = normal(2, 3, 8), 2, 5
-  project, merge = layers.qkv(8, heads, head_dim, 1.0, "float32"), layers.merge(8, heads, head_dim, 1.0, "float32")
-  kernel, bias = normal(8, 3, heads, head_dim, seed=1), normal(3, heads, head_dim, seed=2)
-  got = layers.split_qkv(project.apply({"params": {"kernel": kernel, "bias": bias}}, jnp.asarray(x)))
+  kernel, bias = normal(3, 8, heads * head_dim, seed=1), normal(3, heads * head_dim, seed=2)
+  project = layers.Qkv(heads, head_dim, 1.0, "float32")
+  got = project.apply(given({"kernel": kernel, "bias": bias}), jnp.asarray(x))
+  assert names_of(project, jnp.asarray(x)) == {"kernel": (None, "embed", "heads"), "bias": (None, "heads")}
   for i in range(3):
-    expected = np.stack([x @ kernel[:, i, h] + bias[i, h] for h in range(heads)], axis=2)
+    of_heads = (slice(h * head_dim, (h + 1) * head_dim) for h in range(heads))
+    expected = np.stack([x @ kernel[i][:, own] + bias[i][own] for own in of_heads], axis=2)
     np.testing.assert_allclose(got[i], expected, rtol=1e-5, atol=1e-5)
-  back, bias = normal(heads, head_dim, 8, seed=3), normal(8, seed=4)
-  merged = merge.apply({"params": {"kernel": back, "bias": bias}}, got[0])
   q = np.asarray(got[0])
-  np.testing.assert_allclose(merged, sum(q[:, :, h] @ back[h] for h in range(heads)) + bias, rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(layers.join_heads(got[0]), np.concatenate([q[:, :, h] for h in range(heads)], axis=-1))
 
 
 def test_the_mlp_is_two_linear_maps_around_the_gelu():
@@ -142,7 +142,7 @@ def test_the_mlp_is_two_linear_maps_around_the_gelu():
   }
   h = x @ params["up"]["kernel"] + params["up"]["bias"]
   expected = (h / (1 + np.exp(-1.702 * h))) @ params["down"]["kernel"] + params["down"]["bias"]
-  got = layers.Mlp(4, 1.0, 1.0, "float32").apply({"params": params}, jnp.asarray(x))
+  got = layers.Mlp(4, 1.0, 1.0, "float32").apply(given(params), jnp.asarray(x))
   np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
   start = params_of(layers.Mlp(64, 0.5, 0.125, "float32"), jnp.zeros((1, 1, 64)))
   assert np.std(start["up"]["kernel"]) == pytest.approx(0.5, rel=0.03)

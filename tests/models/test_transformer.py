@@ -356,7 +356,7 @@ def test_the_last_norm_and_the_heads_round_nothing_to_bfloat16():
   cfg = tiny(dtype="bfloat16")
   params = drawn(cfg)
   x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, cfg.dim)), jnp.bfloat16)
-  head = lambda module, x: module._head(module.image_head, x)  # noqa: E731
+  head = lambda module, x: module.image_head(module.norm(x))  # noqa: E731
   got = transformer.Transformer(cfg).apply({"params": params}, x, method=head)
   wide = np.asarray(x, np.float64)
   wide = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)

@@ -43,8 +43,8 @@ def noise(params, seed):
 def matrices(block):
   """The matrices of one block, as their update is meant to treat them."""
   return [
-    *(block["qkv"]["kernel"][:, i].reshape(24, 24) for i in range(3)),
-    block["out"]["kernel"].reshape(24, 24),
+    *block["qkv"]["kernel"],
+    block["out"]["kernel"],
     block["mlp"]["up"]["kernel"],
     block["mlp"]["down"]["kernel"],
   ]

@@ -1,11 +1,7 @@
 """`dalle train EXPERIMENT --workdir DIR [--only STAGE] [any field of the experiment]`."""
 
 import dataclasses
-import inspect
 from pathlib import Path
-from typing import Any
-
-from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--FIELD VALUE ...]
@@ -32,34 +28,11 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   file, *rest = argv
-  if not Path(file).is_file():
-    raise UserError(f"no experiment file {file}; the ones that come with the project are in experiments/")
-  from dalle_jax import experiment
+  from dalle_jax.commands import experiment_flags
+
+  experiment_flags.check_file(file)
+  given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
   from dalle_jax import run as runner
-  from dalle_jax.commands import flags
 
-  def choose(signature: inspect.Signature) -> dict[str, Any]:
-    own, rest[:] = _of_the_file(signature, rest)
-    return vars(flags.parse(_parameters(signature), own, prog=f"dalle train {file}"))
-
-  loaded = experiment.load(file, choose)
-  given = flags.parse(flags.with_experiment(Flags, loaded), rest, prog=f"dalle train {file}")
   runner.run(given.experiment, given.workdir, only=given.only)
   return 0
-
-
-def _of_the_file(signature: inspect.Signature, argv: list[str]) -> tuple[list[str], list[str]]:
-  """The flags that are parameters of the file's function, each with its value, and the others."""
-  own, rest, taking = [], [], False
-  for word in argv:
-    name = word.removeprefix("--").split("=")[0].replace("-", "_")
-    if word.startswith("--"):
-      taking = name in signature.parameters
-    (own if taking else rest).append(word)
-  return own, rest
-
-
-def _parameters(signature: inspect.Signature) -> type:
-  """The function's parameters as a dataclass of flags."""
-  fields = [(name, p.annotation, dataclasses.field(default=p.default)) for name, p in signature.parameters.items()]
-  return dataclasses.make_dataclass("Parameters", fields, frozen=True, kw_only=True)

@@ -72,15 +72,15 @@ class Block(nn.Module):
   def setup(self) -> None:
     d, std, shrink = self.width, self.width**-0.5, layers.residual_std(self.depth)
     self.norm_1 = layers.Norm(self.dtype)
-    self.qkv = layers.qkv(d, self.heads, d // self.heads, std, self.dtype)
-    self.out = layers.merge(d, self.heads, d // self.heads, std * shrink, self.dtype)
+    self.qkv = layers.Qkv(self.heads, d // self.heads, std, self.dtype)
+    self.out = layers.Linear((d, d), ("heads", "embed"), std * shrink, self.dtype)
     self.norm_2 = layers.Norm(self.dtype)
     self.mlp = layers.Mlp(d, std / math.sqrt(2), std * shrink, self.dtype)
 
   def __call__(self, x_BLD: Float[Array, "B L D"], _: None) -> tuple[Float[Array, "B L D"], None]:
     """The stream after this block; the None are what `nn.scan` wants beside its carry."""
-    q, k, v = layers.split_qkv(self.qkv(self.norm_1(x_BLD)))
-    x_BLD = x_BLD + self.out(jax.nn.dot_product_attention(q, k, v, is_causal=self.causal))
+    q, k, v = self.qkv(self.norm_1(x_BLD))
+    x_BLD = x_BLD + self.out(layers.join_heads(jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)))
     return constrain(x_BLD + self.mlp(self.norm_2(x_BLD)), "batch", "seq", None), None
 
 
@@ -122,14 +122,14 @@ class Vision(nn.Module):
     std, side, p = d**-0.5, c.image // c.patch, c.patch
     x_BHWC = (images_BHWC - jnp.array(CHANNEL_MEAN)[None, None, None]) / jnp.array(CHANNEL_STD)[None, None, None]
     patches_BLX = x_BHWC.reshape(-1, side, p, side, p, 3).swapaxes(2, 3).reshape(-1, side**2, p * p * 3)
-    patch = layers.Linear((p * p * 3, d), (None, "embed"), 1, (p * p * 3) ** -0.5, c.dtype, bias=False, name="patch")
+    patch = layers.Linear((p * p * 3, d), (None, "embed"), (p * p * 3) ** -0.5, c.dtype, bias=False, name="patch")
     table = lambda rows, name: layers.Embedding(rows, d, std, (None, "embed"), c.dtype, name=name).table()  # noqa: E731
     class_B1D = jnp.broadcast_to(table(1, "class_token"), (images_BHWC.shape[0], 1, d))
     x_BLD = jnp.concatenate([class_B1D, patch(patches_BLX)], axis=1) + table(side**2 + 1, "position")[None]
     x_BLD = layers.Norm(c.dtype, name="norm_in")(x_BLD)
     x_BLD = Tower(c, d, c.vision_heads, c.vision_layers, causal=False, name="tower")(x_BLD)
     x_BD = layers.Norm("float32", name="norm_out")(x_BLD[:, 0])
-    return layers.Linear((d, c.embed), ("embed", None), 1, std, "float32", bias=False, name="head")(x_BD)
+    return layers.Linear((d, c.embed), ("embed", None), std, "float32", bias=False, name="head")(x_BD)
 
 
 class Text(nn.Module):
@@ -147,7 +147,7 @@ class Text(nn.Module):
     end_B = jnp.argmax(text_BT >= c.text_vocab, axis=1)
     x_BD = jnp.take_along_axis(x_BTD, end_B[:, None, None], axis=1)[:, 0]
     x_BD = layers.Norm("float32", name="norm_out")(x_BD)
-    return layers.Linear((d, c.embed), ("embed", None), 1, d**-0.5, "float32", bias=False, name="head")(x_BD)
+    return layers.Linear((d, c.embed), ("embed", None), d**-0.5, "float32", bias=False, name="head")(x_BD)
 
 
 class Clip(nn.Module):

@@ -5,6 +5,7 @@ Leaves are named by what an optimizer does with them: "kernel" may decay; "bias"
 ... any leading dimensions, D model width.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dalle_jax.sharding import axes, constrain, is_split
+from dalle_jax.sharding import axes, constrain, in_stages, is_split
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -21,31 +22,35 @@ def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 class Linear(nn.Module):
-  """Contracts the last `len(shape) - len(out_shape)` dimensions of x with a kernel of the shape given.
+  """x times a kernel of the shape given, [D, E], plus a bias.
 
-  names: logical axes of the kernel; std: of its initial normal distribution (0 for zeros); the bias starts at 0.
+  names: the kernel's logical axes; std: of its initial normal distribution (0 for zeros); the bias starts at 0.
   """
 
-  shape: tuple[int, ...]
-  names: tuple[str | None, ...]
-  contract: int
+  shape: tuple[int, int]
+  names: tuple[str | None, str | None]
   std: float
   dtype: str
   bias: bool = True
 
   @nn.compact
-  def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+  def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
     init = nn.initializers.normal(self.std) if self.std else nn.initializers.zeros
-    kernel = self.param("kernel", axes(init, *self.names), self.shape)
-    out_shape, out_names = self.shape[self.contract :], self.names[self.contract :]
-    lead, rows = x.shape[: x.ndim - self.contract], x.astype(self.dtype)
-    if not is_split("seq"):  # one leading axis: with two, the CPU's gradient products first copy their input, slowly
-      rows = rows.reshape(-1, *self.shape[: self.contract])
-    y = jnp.tensordot(rows, kernel.astype(self.dtype), self.contract).reshape(*lead, *out_shape)
+    y = product(x, self.param("kernel", axes(init, *self.names), self.shape), self.names, self.dtype)
     if not self.bias:
       return y
-    bias = self.param("bias", axes(nn.initializers.zeros, *out_names), out_shape)
-    return y + jnp.expand_dims(bias.astype(self.dtype), tuple(range(y.ndim - bias.ndim)))
+    bias_E = self.param("bias", axes(nn.initializers.zeros, self.names[1]), self.shape[1:])
+    return y + jnp.expand_dims(bias_E.astype(self.dtype), tuple(range(y.ndim - 1)))
+
+
+def product(
+  x: Float[Array, "... D"], kernel_DE: Float[Array, "D E"], names: tuple[str | None, str | None], dtype: str
+) -> Float[Array, "... E"]:
+  """x times a kernel with these logical axes, computed in this dtype."""
+  rows = x.astype(dtype)
+  if not is_split("seq"):  # one leading axis: with two, the CPU's gradient products first copy their input, slowly
+    rows = rows.reshape(-1, x.shape[-1])
+  return jnp.dot(rows, in_stages(kernel_DE.astype(dtype), *names)).reshape(*x.shape[:-1], kernel_DE.shape[1])
 
 
 class Norm(nn.Module):
@@ -79,10 +84,40 @@ class Embedding(nn.Module):
     self.embedding = self.param("embedding", axes(nn.initializers.normal(self.std), *self.names), (self.rows, self.dim))
 
   def __call__(self, ids: Int[Array, "..."]) -> Float[Array, "... D"]:
-    return jnp.take(self.embedding, ids, axis=0).astype(self.dtype)
+    return (_look_up if is_split("batch") else _take)(self.embedding, ids, self.dtype)
 
   def table(self) -> Float[Array, "rows D"]:
     return self.embedding.astype(self.dtype)
+
+
+def _take(table_VD: Float[Array, "V D"], ids: Int[Array, "..."], dtype: str) -> Float[Array, "... D"]:
+  return jnp.take(table_VD, ids, axis=0).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _look_up(table_VD: Float[Array, "V D"], ids: Int[Array, "..."], dtype: str) -> Float[Array, "... D"]:
+  """`_take` whose gradient is a product with one-hot rows, so that a mesh adds it up as it does every matrix's.
+
+  A scatter's is added up whole on all devices, with twice the traffic; on one device a scatter is faster.
+  """
+  return _take(table_VD, ids, dtype)
+
+
+def _look_up_forward(table_VD: Array, ids: Array, dtype: str) -> tuple[Array, tuple[Array, Array]]:
+  return _take(table_VD, ids, dtype), (table_VD, ids)
+
+
+def _look_up_backward(dtype: str, kept: tuple[Array, Array], g: Array) -> tuple[Array, None]:
+  table_VD, ids = kept
+  hot_NV = jax.nn.one_hot(ids.reshape(-1), table_VD.shape[0], dtype=dtype)
+  exact = jax.lax.Precision.HIGHEST if dtype == "float32" else None  # a sum of rows, which no product may round
+  sum_VD = jnp.einsum(
+    "NV,ND->VD", hot_NV, g.reshape(-1, g.shape[-1]), precision=exact, preferred_element_type=table_VD.dtype
+  )
+  return sum_VD, None
+
+
+_look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 class Mlp(nn.Module):
@@ -96,27 +131,41 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
     d, f = self.dim, 4 * self.dim
-    h_BLF = Linear((d, f), ("embed", "mlp"), 1, self.std_in, self.dtype, name="up")(x)
+    h_BLF = Linear((d, f), ("embed", "mlp"), self.std_in, self.dtype, name="up")(x)
     h_BLF = constrain(quick_gelu(h_BLF), "batch", "seq", "mlp")
-    return Linear((f, d), ("mlp", "embed"), 1, self.std_out, self.dtype, name="down")(h_BLF)
+    return Linear((f, d), ("mlp", "embed"), self.std_out, self.dtype, name="down")(h_BLF)
 
 
-def qkv(dim: int, heads: int, head_dim: int, std: float, dtype: str) -> Linear:
-  """Queries, keys and values of all heads from one kernel [D, 3, H, K]; `split_qkv` takes its output apart."""
-  return Linear((dim, 3, heads, head_dim), ("embed", None, "heads", "head_dim"), 1, std, dtype)
+class Qkv(nn.Module):
+  """Queries, keys and values of all heads, by three matrices in one kernel [3, D, H K].
+
+  Heads and their dimension are one axis: a TPU's memory keeps arrays whose last axis is 64 in twice the room.
+  """
+
+  heads: int
+  head_dim: int
+  std: float
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self, x_BLD: Float[Array, "B L D"]
+  ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"], Float[Array, "B L H K"]]:
+    d, width = x_BLD.shape[-1], self.heads * self.head_dim
+    kernel = self.param("kernel", axes(nn.initializers.normal(self.std), None, "embed", "heads"), (3, d, width))
+    bias = self.param("bias", axes(nn.initializers.zeros, None, "heads"), (3, width))
+    names = ("embed", "heads")
+    made = (
+      product(x_BLD, w_DE, names, self.dtype) + b_E.astype(self.dtype)[None, None] for w_DE, b_E in zip(kernel, bias)
+    )
+    shape = (*x_BLD.shape[:-1], self.heads, self.head_dim)
+    q, k, v = (constrain(y_BLE.reshape(shape), "batch", "seq", "heads", "head_dim") for y_BLE in made)
+    return q, k, v
 
 
-def merge(dim: int, heads: int, head_dim: int, std: float, dtype: str) -> Linear:
-  """The heads' outputs back to the model's width, by a kernel [H, K, D]."""
-  return Linear((heads, head_dim, dim), ("heads", "head_dim", "embed"), 2, std, dtype)
-
-
-def split_qkv(
-  y_BL3HK: Float[Array, "B L 3 H K"],
-) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"], Float[Array, "B L H K"]]:
-  """Queries, keys, values."""
-  q, k, v = (constrain(y_BL3HK[:, :, i], "batch", "seq", "heads", "head_dim") for i in range(3))
-  return q, k, v
+def join_heads(o_BLHK: Float[Array, "B L H K"]) -> Float[Array, "B L E"]:
+  """The heads' outputs side by side, as the matrix reads them that brings them back to the model's width."""
+  return o_BLHK.reshape(*o_BLHK.shape[:2], -1)
 
 
 def residual_std(layers: int) -> float:

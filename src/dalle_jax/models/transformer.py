@@ -24,7 +24,17 @@ from jaxtyping import Array, Float, Int, PyTree
 from dalle_jax.errors import UserError
 from dalle_jax.models import layers
 from dalle_jax.ops.sparse_attention import Pattern, attend, decode
+from dalle_jax.ops.sparse_attention.kept import ATTENTION
 from dalle_jax.sharding import constrain
+
+_kept = jax.checkpoint_policies.save_only_these_names(ATTENTION)
+_products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+REMAT = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "save_attention": _kept,
+  "save_dots": jax.checkpoint_policies.save_from_both_policies(_kept, _products),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +43,9 @@ class Config:
 
   text: text positions, the last always a pad; an absent token at position i is id text_vocab + i, a class of its own.
   mix, last: kinds of attention of layers 0, 1, 2, ... in turn, and of the last layer (None: as its turn comes).
-  attention: implementation of `sparse_attention.attend`; remat: "none", or "full" to keep only the blocks' inputs.
+  attention: implementation of `sparse_attention.attend`.
+  remat: what a block keeps for its gradient: "none" for all of it, "full" for its input alone, "save_attention" for
+  what attention gives as well, "save_dots" for the products with its matrices too.
   scan: compile one period of `mix` and loop over it; the last period is always unrolled.
   """
 
@@ -58,8 +70,8 @@ class Config:
         raise UserError(f"the transformer's {name} is {getattr(self, name)}: it must be at least 1")
     if not self.mix:
       raise UserError('the transformer\'s mix is empty: name at least one kind of attention, such as ("full",)')
-    if self.remat not in ("none", "full"):
-      raise UserError(f'the transformer\'s remat is {self.remat!r}: "none" or "full" is wanted')
+    if self.remat not in REMAT:
+      raise UserError(f"the transformer's remat is {self.remat!r}: one of {', '.join(REMAT)} is wanted")
     if self.dtype not in ("float32", "bfloat16"):
       raise UserError(f'the transformer\'s dtype is {self.dtype!r}: "float32" or "bfloat16" is wanted')
     for kind in set(self.kinds()):
@@ -115,8 +127,8 @@ class Block(nn.Module):
     d, std = c.dim, 0.125 / math.sqrt(c.dim)
     shrink = layers.residual_std(c.layers)
     self.norm_1 = layers.Norm(c.dtype)
-    self.qkv = layers.qkv(d, c.heads, c.head_dim, std, c.dtype)
-    self.out = layers.merge(d, c.heads, c.head_dim, std * shrink, c.dtype)
+    self.qkv = layers.Qkv(c.heads, c.head_dim, std, c.dtype)
+    self.out = layers.Linear((d, d), ("heads", "embed"), std * shrink, c.dtype)
     self.norm_2 = layers.Norm(c.dtype)
     self.mlp = layers.Mlp(d, std, std / 2 * shrink, c.dtype)
 
@@ -124,9 +136,8 @@ class Block(nn.Module):
     self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
     """The whole stream without a cache; with one and no j the start of the stream; with j image position j alone."""
-    q, k, v = layers.split_qkv(self.qkv(self.norm_1(x_BLD)))
-    o_BLHK, cache = self._attend(q, k, v, cache, j)
-    x_BLD = constrain(x_BLD + self.out(o_BLHK), "batch", "seq", None)
+    o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD)), cache, j)
+    x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), "batch", "seq", None)
     return constrain(x_BLD + self.mlp(self.norm_2(x_BLD)), "batch", "seq", None), cache
 
   def _attend(
@@ -187,15 +198,22 @@ class Transformer(nn.Module):
     block = _block_class(c)
     self.tail = [block(c, kind, name=f"block_{first + i}") for i, kind in enumerate(c.kinds()[first:])]
     self.norm = layers.Norm("float32")  # from here on float32 whatever the compute dtype is (paper 3.7)
-    self.text_head = layers.Linear((d, c.text_classes), ("embed", "vocab"), 1, 0.0, "float32", bias=False)
-    self.image_head = layers.Linear((d, c.image_vocab), ("embed", "vocab"), 1, 0.0, "float32", bias=False)
+    self.text_head = layers.Linear((d, c.text_classes), ("embed", "vocab"), 0.0, "float32", bias=False)
+    self.image_head = layers.Linear((d, c.image_vocab), ("embed", "vocab"), 0.0, "float32", bias=False)
 
   def __call__(self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]) -> Logits:
     """Scores of every token of the stream given those before it."""
+    text_BTD, image_BND = self.features(text_BT, codes_BN)
+    return Logits(_scores(self.text_head, text_BTD), _scores(self.image_head, image_BND))
+
+  def features(
+    self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]
+  ) -> tuple[Float[Array, "B T D"], Float[Array, "B N D"]]:
+    """What the two heads read, float32; their kernels are ["text_head" | "image_head"]["kernel"] of the parameters."""
     x_BLD = jnp.concatenate([self._embed_text(text_BT), self._embed_image(codes_BN)], axis=1)
     x_BLD, _ = self._blocks(x_BLD, None, None)
     t = self.cfg.text
-    return Logits(self._head(self.text_head, x_BLD[:, :t]), self._head(self.image_head, x_BLD[:, t:]))
+    return self.norm(x_BLD[:, :t]), self.norm(x_BLD[:, t:])
 
   def prefill(self, text_BT: Int[Array, "B T"], caches: Caches, prompt_BP: Int[Array, "B P"] | None = None) -> Caches:
     """Fills the caches with the text and, of an image prompt z0..z(P-1), with all that stands before position P.
@@ -215,7 +233,7 @@ class Transformer(nn.Module):
     grid = self.cfg.grid
     x_BD = before_BD + (self.row.table()[j // grid] + self.column.table()[j % grid])[None]
     x_BLD, caches = self._blocks(x_BD[:, None], caches, j)
-    return self._head(self.image_head, x_BLD)[:, 0], caches
+    return _scores(self.image_head, self.norm(x_BLD))[:, 0], caches
 
   def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     return self._shift(0, self.text_token(text_BT[:, :-1])) + self.text_position.table()[None]
@@ -244,8 +262,9 @@ class Transformer(nn.Module):
       tail.append(cache)
     return x_BLD, Caches(periods, tuple(tail))
 
-  def _head(self, head: layers.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
-    return constrain(head(self.norm(x_BLD)), "batch", "seq", "vocab")
+
+def _scores(head: layers.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+  return constrain(head(x_BLD), "batch", "seq", "vocab")
 
 
 def init_caches(cfg: Config, batch: int) -> Caches:
@@ -271,4 +290,4 @@ def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
 
 
 def _block_class(cfg: Config) -> type[Block]:
-  return nn.remat(Block, prevent_cse=not cfg.scan) if cfg.remat == "full" else Block
+  return nn.remat(Block, prevent_cse=not cfg.scan, policy=REMAT[cfg.remat]) if cfg.remat != "none" else Block

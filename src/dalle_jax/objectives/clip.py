@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8
 
 from dalle_jax.errors import UserError
-from dalle_jax.models import clip
+from dalle_jax.models import clip, flops
 from dalle_jax.models import dvae as dvae_lib
 from dalle_jax.objectives import spoiling
+from dalle_jax.sharding import unbox
 
 SPOILT_BLOCK = 2  # pixels a side of what is taken from another picture
 
@@ -49,6 +50,17 @@ class ClipContrastive:
     c = self.model
     images, text = jnp.zeros((1, c.image, c.image, 3)), jnp.full((1, c.text), c.text_vocab, jnp.int32)
     return clip.Clip(c).init(key, images, text)["params"]
+
+  def flops(self) -> int:
+    """Of a training example's picture, its spoilt one, and its caption; see `models.flops`.
+
+    Near misses and the products of all with all are not in it.
+    """
+    c = self.model
+    params = unbox(jax.eval_shape(self.init, jax.random.key(0)))
+    images = jax.ShapeDtypeStruct((1 + bool(self.spoil_picture), c.image, c.image, 3), jnp.float32)
+    text = jax.ShapeDtypeStruct((1, c.text), jnp.int32)
+    return 3 * flops.of_products(lambda p, *data: clip.Clip(c).apply({"params": p}, *data), params, images, text)
 
   def loss(
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]

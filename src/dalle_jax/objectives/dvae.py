@@ -4,13 +4,15 @@ B batch, H W pixels, C channels, h w code grid, V codebook, S pixel statistics.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, flops
 from dalle_jax.schedules import Schedule
+from dalle_jax.sharding import unbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,20 @@ class DvaeObjective:
     """Boxed parameters."""
     side = self.model.image
     return dvae.Dvae(self.model).init(key, jnp.zeros((1, side, side, 3)))["params"]
+
+  def flops(self) -> int:
+    """Of a training example, see `models.flops`."""
+    return 3 * sum(self._forward_flops())
+
+  def _forward_flops(self) -> tuple[int, int]:
+    """Of the encoder and of the decoder."""
+    params = unbox(jax.eval_shape(self.init, jax.random.key(0)))
+    m, side = self.model, self.model.image
+    images, codes = (
+      jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in ((side, side, 3), (m.grid, m.grid, m.vocab))
+    )
+    encode, decode = (functools.partial(self._apply, method=method) for method in ("encode", "decode"))
+    return flops.of_products(encode, params, images), flops.of_products(decode, params, codes)
 
   def _apply(self, params: PyTree, x: Array, method: str) -> Array:
     return dvae.Dvae(self.model).apply({"params": params}, x, method=method)

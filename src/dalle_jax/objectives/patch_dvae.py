@@ -33,6 +33,11 @@ class PatchDvae(DvaeObjective):
     if self.patches_from < 1:
       raise UserError(f"the dVAE's patches_from is {self.patches_from}: a number of pictures, at least 1, is wanted")
 
+  def flops(self) -> int:
+    """Of a training example, whose encoder is not trained; see `models.flops`."""
+    encode, decode = self._forward_flops()
+    return encode + 3 * decode
+
   def loss(
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
   ) -> tuple[Scalar, dict[str, Scalar]]:

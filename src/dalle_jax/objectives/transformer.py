@@ -1,17 +1,17 @@
 """The second stage's objective: cross-entropy of text and image tokens, each averaged over its own kind (paper 2.2).
 
-B batch, T text positions, N image positions, V classes.
+B batch, T text positions, N image positions, D width.
 """
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae as dvae_lib
-from dalle_jax.models import transformer
+from dalle_jax.models import flops, transformer
+from dalle_jax.objectives.token_nll import token_nll
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class TransformerNll:
 
   dvae: None for batches of {"text": int32 BT, "codes": int BN}; or the frozen dVAE's sizes, for batches of
   {"text", "image": uint8 BHWC} encoded in the step by the parameters frozen["dvae"].
-  pad_targets: whether absent text tokens are targets.
+  pad_targets: whether absent text tokens are targets. vocab_parts: how many the classes are taken in for the loss, one
+  after the other: more take less memory and a little more time.
   """
 
   model: transformer.Config
@@ -28,8 +29,14 @@ class TransformerNll:
   text_weight: float = 1 / 8
   image_weight: float = 7 / 8
   pad_targets: bool = True
+  vocab_parts: int = 1
 
   def __post_init__(self) -> None:
+    for name, classes in (("text", self.model.text_classes), ("image", self.model.image_vocab)):
+      if self.vocab_parts < 1 or classes % self.vocab_parts:
+        raise UserError(
+          f"vocab_parts is {self.vocab_parts}: a number is wanted that divides the {classes:,} classes of {name} tokens"
+        )
     if self.text_weight < 0 or self.image_weight < 0:
       raise UserError(f"the loss weights are {self.text_weight} and {self.image_weight}: neither may be negative")
 
@@ -44,25 +51,24 @@ class TransformerNll:
   ) -> tuple[Scalar, dict[str, Scalar]]:
     """The weighted loss and its parts; the text's is reported with and without pads whatever `pad_targets` says."""
     text_BT, codes_BN = batch["text"], self._codes(frozen, batch)
-    logits = transformer.Transformer(self.model).apply({"params": params}, text_BT, codes_BN)
-    nll_BT = nll(logits.text_BTV, text_BT)
+    net = transformer.Transformer(self.model)
+    text_BTD, image_BND = net.apply({"params": params}, text_BT, codes_BN, method="features")
+    nll_BT = token_nll(text_BTD, params["text_head"]["kernel"], text_BT, self.vocab_parts)
     present_BT = text_BT < self.model.text_vocab
     without_pads = jnp.sum(nll_BT * present_BT) / jnp.maximum(jnp.sum(present_BT), 1)
     with_pads = jnp.mean(nll_BT)
-    loss_image = jnp.mean(nll(logits.image_BNV, codes_BN))
+    loss_image = jnp.mean(token_nll(image_BND, params["image_head"]["kernel"], codes_BN, self.vocab_parts))
     loss_text = with_pads if self.pad_targets else without_pads
     loss = self.text_weight * loss_text + self.image_weight * loss_image
     text_metrics = {"loss_text": with_pads, "loss_text_no_pads": without_pads}
     return loss, {"loss": loss, "loss_image": loss_image} | text_metrics
+
+  def flops(self) -> int:
+    """Of a training example, see `models.flops`."""
+    return flops.of_transformer(self.model)
 
   def _codes(self, frozen: PyTree, batch: dict[str, Array]) -> Int[Array, "B N"]:
     if self.dvae is None:
       return batch["codes"].astype(jnp.int32)
     codes_Bhw = dvae_lib.encode_images(frozen["dvae"], self.dvae, batch["image"])
     return codes_Bhw.reshape(codes_Bhw.shape[0], -1)
-
-
-def nll(logits_BLV: Float[Array, "B L V"], targets_BL: Int[Array, "B L"]) -> Float[Array, "B L"]:
-  """-ln softmax(logits)[target]. The target is picked by comparing: a gather's gradient is a slow scatter."""
-  chosen_BLV = jnp.arange(logits_BLV.shape[-1])[None, None] == targets_BL[..., None]
-  return jax.nn.logsumexp(logits_BLV, axis=-1) - jnp.sum(jnp.where(chosen_BLV, logits_BLV, 0), axis=-1)

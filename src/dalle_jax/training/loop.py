@@ -6,7 +6,6 @@ and randomness are functions of (seed, step), and metrics.jsonl is cut back to t
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +47,7 @@ def train(
   seed: int,
   mesh: Mesh,
   rules: sharding.Rules,
+  accumulate: int = 1,
   frozen: Any,
   batches: Callable[[int], Iterator[Batch]],
   workdir: Path,
@@ -60,7 +60,8 @@ def train(
 ) -> State:
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
-  batches: the batches from a step on, a function of the step alone; files: stored with every checkpoint; start: given
+  accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
+  alone; files: stored with every checkpoint; start: given
   random parameters, those to begin with.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
@@ -78,14 +79,14 @@ def train(
     run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir)
     run.log.text("parameters.txt", sharding.table(sharding.describe(like.params)))
     run.progress.say(_banner(state, mesh, first, steps))
-    step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules)
+    step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules, accumulate=accumulate)
     frozen = jax.device_put(frozen, sharding.replicated(mesh))
     data = iter(batches(first))
     # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
     try:
       for step in range(first + 1, steps + 1):
-        batch = _place(run.next_batch(data), mesh, rules)
+        batch = _place(run.next_batch(data), accumulate, mesh, rules)
         state, metrics = run.dispatch(step_fn, state, frozen, batch)
         run.read(step, metrics)
         last, stop = step == steps, asked_to_stop.is_set()
@@ -187,13 +188,11 @@ def _begin_with(params: Any, state: State) -> State:
   return state._replace(params=params, ema=ema)
 
 
-def _place(batch: Batch, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:
+def _place(batch: Batch, accumulate: int, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:
   placed = {}
   for key, x in batch.items():
     layout = sharding.batch_sharding(mesh, rules, x.ndim)
-    parts = math.prod(mesh.shape[axis] for axis in rules.batch)
-    if x.shape[0] * jax.process_count() % parts:
-      raise UserError(f"a batch of {x.shape[0]} does not divide over {parts} devices: change the batch or the mesh")
+    sharding.check_batch(x.shape[0] * jax.process_count(), accumulate, mesh, rules)
     placed[key] = jax.make_array_from_process_local_data(layout, x)
   return placed
 

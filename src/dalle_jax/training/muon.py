@@ -20,13 +20,9 @@ from optax import contrib
 from dalle_jax.errors import UserError
 from dalle_jax.training.optimizers import AdamW
 
-# Kernels by the name of their layer (`models/layers.py`), and which of their last axes are read and written.
-_MATRICES = {
-  "qkv": contrib.MuonDimensionNumbers((-4,), (-2, -1)),  # queries, keys and values are three matrices
-  "out": contrib.MuonDimensionNumbers((-3, -2), (-1,)),
-  "up": contrib.MuonDimensionNumbers((-2,), (-1,)),
-  "down": contrib.MuonDimensionNumbers((-2,), (-1,)),
-}
+# Layers whose kernels are matrices (`models/layers.py`), in their last two axes; those of "qkv" are three.
+_MATRICES = ("qkv", "out", "up", "down")
+_READ_AND_WRITTEN = contrib.MuonDimensionNumbers((-2,), (-1,))
 _RMS = 0.2
 # Of Newton-Schulz. The usual five are for a matrix divided by its Frobenius norm. Divided by its Schatten-4 norm, which
 # costs nothing more, n equal singular values start n^(1/4) times nearer to 1: at 128, what one iteration gains (3.4).
@@ -66,7 +62,7 @@ class Muon(AdamW):
       matrices, others, join = _split(grads)
       matrices, of_muon = muon.update(matrices, state.muon)
       others, of_adam = adam.update(others, state.adam)
-      matrices = {path: self.matrices * _RMS * _length(path, o) * o for path, o in matrices.items()}
+      matrices = {path: self.matrices * _RMS * _length(o) * o for path, o in matrices.items()}
       return join(matrices | others), _State(of_muon, of_adam)
 
     return optax.GradientTransformation(init, update)
@@ -83,20 +79,20 @@ def _split(tree: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
   """The matrices and the other leaves by path, boxes and all, and what makes the tree of both again."""
   found, shape = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: not isinstance(node, Mapping))
   leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
-  matrices = {path: leaf for path, leaf in leaves.items() if _numbers(path) is not None}
+  matrices = {path: leaf for path, leaf in leaves.items() if _is_matrix(path)}
   others = {path: leaf for path, leaf in leaves.items() if path not in matrices}
   return matrices, others, lambda new: shape.unflatten([new[path] for path in leaves])
 
 
-def _numbers(path: str) -> contrib.MuonDimensionNumbers | None:
+def _is_matrix(path: str) -> bool:
   *_, layer, leaf = ["", *path.split("/")]
-  return _MATRICES.get(layer) if leaf == "kernel" else None
+  return leaf == "kernel" and layer in _MATRICES
 
 
-def _dimensions(matrices: Mapping[str, Any]) -> dict[str, contrib.MuonDimensionNumbers | None]:
-  return {path: _numbers(path) for path in matrices}
+def _dimensions(matrices: Mapping[str, Any]) -> dict[str, contrib.MuonDimensionNumbers]:
+  return dict.fromkeys(matrices, _READ_AND_WRITTEN)
 
 
-def _length(path: str, update: Any) -> float:
+def _length(update: Any) -> float:
   """The square root of the larger of the matrix's two sizes."""
-  return math.sqrt(max(math.prod(update.shape[i] for i in axes) for axes in _numbers(path)))
+  return math.sqrt(max(update.shape[-2:]))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import cudnn, pallas_gpu, pallas_tpu, reference, splash, xla
+from dalle_jax.ops.sparse_attention.kept import kept
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
@@ -62,7 +63,8 @@ def attend(
   if interpret and name not in KERNELS:
     raise UserError(f"attention {name!r} is no kernel and can't be interpreted: leave interpret out")
   how = {"interpret": interpret} if name in KERNELS else {}
-  return IMPLEMENTATIONS[name](q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B, **how)
+  o_BLHK = IMPLEMENTATIONS[name](q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B, **how)
+  return o_BLHK if name in KERNELS else kept(o_BLHK)[0]  # a kernel names its own, with its statistics
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dalle_jax import sharding
+from dalle_jax import chips, sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention.pallas_gpu import attend
 from dalle_jax.ops.sparse_attention.patterns import Pattern
@@ -26,22 +26,6 @@ from dalle_jax.ops.sparse_attention.patterns import Pattern
 PLUGIN = Path("cuda")  # in the virtual environment, where `make gpu-compiler` puts it
 
 IGNORED = "(C7508)"  # how ptxas begins when it does not do as setmaxnreg says
-
-H200 = """
-gpu_device_info {
-  cuda_compute_capability { major: 9 feature_extension: ACCELERATED_FEATURES }
-  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 4800000000000 l2_cache_size: 52428800 device_memory_size: 150754820096
-}
-platform_name: "CUDA"
-runtime_version { major: 12 minor: 9 }
-dnn_version_info { major: 9 minor: 10 }
-device_description_str: "NVIDIA H200"
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +49,20 @@ def plugin() -> Path:
   return folder
 
 
+def environment(folder: Path) -> dict[str, str]:
+  """What a process is told that compiles by the plugin in this folder."""
+  path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+  told = {"PYTHONPATH": path, "JAX_PLATFORMS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+  return os.environ | told | {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
+
+
 def of_passes(pattern: Pattern, *, batch: int = 2, heads: int = 2, head_dim: int = 64, dtype: str = "bfloat16"):
   """The code of the forward and the backward kernels. Raises UserError where the plugin is not installed."""
   folder = plugin()
   what = dataclasses.asdict(pattern) | {"batch": batch, "heads": heads, "head_dim": head_dim, "dtype": dtype}
-  path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-  told = {"PYTHONPATH": path, "JAX_PLATFORMS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-  told |= {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "MOSAIC_GPU_DUMP_PTXAS": "1"}
+  told = environment(folder) | {"MOSAIC_GPU_DUMP_PTXAS": "1"}
   command = [sys.executable, "-m", __name__, json.dumps(what)]
-  done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
+  done = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
   codes = parse(done.stdout)
   if done.returncode or len(codes) != 3 or IGNORED in done.stdout:
     raise RuntimeError(f"compiling three kernels for a GPU failed:\n{done.stdout}\n{done.stderr}")
@@ -94,7 +83,7 @@ def parse(said: str) -> list[Code]:
 def _compile(batch: int, heads: int, head_dim: int, dtype: str, **of_pattern) -> None:
   """In the process that has the plugin."""
   pattern = Pattern(**of_pattern)
-  topology = topologies.get_topology_desc("h200", platform="cuda", target_config=H200, topology="1x1x1")
+  topology = topologies.get_topology_desc("h200", platform="cuda", target_config=chips.target("h200"), topology="1x1x1")
   mesh = sharding.make_mesh(sharding.MeshShape(), topology.devices)
   whole = NamedSharding(mesh, PartitionSpec())
   shape = jax.ShapeDtypeStruct((batch, pattern.length, heads, head_dim), jnp.dtype(dtype), sharding=whole)

@@ -13,6 +13,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array, Bool, Float, Int
 
 from dalle_jax.errors import UserError
+from dalle_jax.ops.sparse_attention.kept import ATTENTION
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.platforms import only_on
 from dalle_jax.ops.sparse_attention.shards import by_heads
@@ -40,8 +41,7 @@ def attend(
     raise UserError("splash serves softmax='joint' without text lengths: choose reference or xla")
   if not interpret:
     q_BLHK = only_on(q_BLHK, "tpu", "splash runs on TPU: choose xla here, or interpret=True to see its numbers")
-  length = math.ceil(pattern.length / LANES) * LANES
-  blocks = _largest(length) if blocks is None else blocks
+  blocks = largest(pattern.length) if blocks is None else blocks
   length = filled(pattern.length, blocks)
   run = functools.partial(_on_one_device, pattern, length, blocks, interpret)
   return by_heads(run)(q_BLHK, k_BLHK, v_BLHK)
@@ -49,7 +49,9 @@ def attend(
 
 def _on_one_device(pattern: Pattern, length: int, blocks, interpret: bool, q: Array, k: Array, v: Array) -> Array:
   masks = splash.MultiHeadMask([splash.NumpyMask(mask(pattern, length))] * q.shape[2])
-  kernel = splash.make_splash_mha_single_device(masks, block_sizes=blocks, interpret=interpret)
+  kernel = splash.make_splash_mha_single_device(
+    masks, block_sizes=blocks, interpret=interpret, residual_checkpoint_name=ATTENTION
+  )
   fill = ((0, 0), (0, 0), (0, length - pattern.length), (0, 0))
   q_BHLK, k_BHLK, v_BHLK = (jnp.pad(x.swapaxes(1, 2), fill) for x in (q * q.shape[-1] ** -0.5, k, v))
   o_BHLK = jax.vmap(kernel)(q_BHLK, k_BHLK, v_BHLK)
@@ -82,7 +84,8 @@ def block_sizes(queries: int, keys: int) -> splash.BlockSizes:
   )
 
 
-def _largest(length: int) -> splash.BlockSizes:
-  """The largest square blocks of whole lanes that divide the length."""
+def largest(length: int) -> splash.BlockSizes:
+  """The largest square blocks of whole lanes that divide the length, filled up to whole lanes."""
+  length = math.ceil(length / LANES) * LANES
   size = max(size for size in range(LANES, LARGEST_BLOCK + 1, LANES) if length % size == 0)
   return block_sizes(size, size)

@@ -42,15 +42,21 @@ class Kernel:
     return steps * always + sum(count * part for count, part in zip(times, self.parts))
 
 
-def begin(folder: Path) -> None:
-  """Has libtpu write its schedules into the folder. Raises UserError where there is no libtpu."""
+def settings() -> dict[str, str]:
+  """What a process is told that compiles by libtpu. Raises UserError where there is no libtpu."""
   library = Path(os.environ.get("TPU_LIBRARY_PATH") or Path(sysconfig.get_path("data")) / LIBRARY)
   if not library.exists():
     raise UserError(f"no libtpu at {library}: run `make libtpu`, or name the library in TPU_LIBRARY_PATH")
-  os.environ["TPU_LIBRARY_PATH"] = str(library)
-  os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
   # Without these it asks the network which pod this machine belongs to.
-  os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
+  told = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
+  # No device is opened, so processes need not keep each other out.
+  return {"TPU_LIBRARY_PATH": str(library), "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"} | told
+
+
+def begin(folder: Path) -> None:
+  """Has libtpu write its schedules into the folder. Raises UserError where there is no libtpu."""
+  os.environ |= settings()
+  os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
 
 
 def version() -> str:

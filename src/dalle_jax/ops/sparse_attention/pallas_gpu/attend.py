@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import slots, tiles
+from dalle_jax.ops.sparse_attention.kept import kept
 from dalle_jax.ops.sparse_attention.pallas_gpu.backward import backward
 from dalle_jax.ops.sparse_attention.pallas_gpu.forward import forward
 from dalle_jax.ops.sparse_attention.pallas_gpu.spec import BLOCK, Spec, Workers, enough_memory
@@ -145,12 +146,12 @@ def _packed(spec: Spec, q_BSHK: Array, k_BSHK: Array, v_BSHK: Array, tokens_B: A
 
 
 def _packed_forward(spec: Spec, q_BSHK: Array, k_BSHK: Array, v_BSHK: Array, tokens_B: Array):
-  kept = forward(spec, q_BSHK, k_BSHK, v_BSHK, tokens_B, statistics=True)
-  return kept[0], (q_BSHK, k_BSHK, v_BSHK, *kept, tokens_B)
+  made = kept(*forward(spec, q_BSHK, k_BSHK, v_BSHK, tokens_B, statistics=True))
+  return made[0], (q_BSHK, k_BSHK, v_BSHK, *made, tokens_B)
 
 
-def _packed_backward(spec: Spec, kept: tuple[Array, ...], do_BSHK: Array):
-  *operands, tokens_B = kept
+def _packed_backward(spec: Spec, residuals: tuple[Array, ...], do_BSHK: Array):
+  *operands, tokens_B = residuals
   return *backward(spec, *operands, do_BSHK, tokens_B), np.zeros(tokens_B.shape, jax.dtypes.float0)
 
 

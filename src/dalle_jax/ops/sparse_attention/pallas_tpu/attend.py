@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import tiles
+from dalle_jax.ops.sparse_attention.kept import kept
 from dalle_jax.ops.sparse_attention.pallas_tpu import columns, slots, steps, whole
 from dalle_jax.ops.sparse_attention.pallas_tpu.spec import FAST_MEMORY, LANES, Spec, whole_bytes
 from dalle_jax.ops.sparse_attention.patterns import Pattern
@@ -89,7 +90,7 @@ def _packed(spec: Spec, q_BSD: Array, k_BSD: Array, v_BSD: Array, absent_B1T: Ar
 
 
 def _packed_forward(spec: Spec, q_BSD: Array, k_BSD: Array, v_BSD: Array, absent_B1T: Array | None):
-  o_BSD, lse = _passes(spec).forward(spec, q_BSD, k_BSD, v_BSD, absent_B1T, statistics=True)
+  o_BSD, lse = kept(*_passes(spec).forward(spec, q_BSD, k_BSD, v_BSD, absent_B1T, statistics=True))
   return o_BSD, (q_BSD, k_BSD, v_BSD, o_BSD, lse, absent_B1T)
 
 

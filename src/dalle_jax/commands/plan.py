@@ -1,0 +1,84 @@
+"""`dalle plan EXPERIMENT --topology NAME …`: does it fit, and how fast can it be, on devices that are not here."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from dalle_jax.errors import UserError
+
+USAGE = """\
+usage: dalle plan EXPERIMENT --topology NAME [NAME ...] [--stage transformer] [--batch N | --largest-batch]
+                  [--json FILE] [--plot FILE.png] [--FIELD VALUE ...]
+
+Compiles a stage's train step for TPUs and GPUs that are not here, and says what a device holds, whether that fits, what
+is sent, and the greatest utilisation that the compiled program allows. Several topologies are compared.
+
+topologies    v4:4x4x4 v5e:16x16 v5p:8x8x16 v6e:16x16 tpu7x:4x4x4 (needs `make libtpu`)
+              h100:8 h200:64                                     (needs `make gpu-compiler`)
+
+Every field of the experiment is a flag, as of dalle train: --mesh.fsdp 16 --stages.transformer.batch 512
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+  """Compiles a stage's train step for devices that are not here."""
+
+  topology: tuple[str, ...]
+  """Such as v5p:4x4x4 or h200:8; several are compared."""
+  stage: str = "transformer"
+  """Which stage's step."""
+  batch: int | None = None
+  """Examples of a step, over all devices, in place of the experiment's."""
+  largest_batch: bool = False
+  """Search for the largest batch that fits."""
+  json: Path | None = None
+  """Where to write all that was found."""
+  plot: Path | None = None
+  """Where to draw it."""
+
+
+def run(argv: list[str]) -> int:
+  """Parses the flags, compiles, prints. Returns the exit code."""
+  if not argv or argv[0] in ("-h", "--help"):
+    print(USAGE, end="")
+    return 0
+  file, *rest = argv
+  from dalle_jax.commands import experiment_flags
+
+  experiment_flags.check_file(file)
+  given = experiment_flags.parse(Flags, file, rest, prog="dalle plan")
+  if not given.topology:
+    raise UserError("no topology: name at least one, as in --topology v5p:4x4x4")
+  whole, stage = given.experiment, given.experiment.stage(given.stage)
+  if given.batch is not None:
+    if given.largest_batch:
+      raise UserError("got --batch and --largest-batch: leave one of them out")
+    whole = dataclasses.replace(
+      whole, stages=whole.stages | {given.stage: dataclasses.replace(stage, batch=given.batch)}
+    )
+  for path in filter(None, (given.json, given.plot)):
+    if not path.absolute().parent.is_dir():
+      raise UserError(f"no directory {path.parent} to write {path.name} into: make it first")
+  from dalle_jax import bench
+  from dalle_jax.commands import progress
+  from dalle_jax.plan import ask, report
+
+  with progress.shown() as tell:
+    results = ask.plan(whole, given.stage, list(given.topology), tell, largest=given.largest_batch)
+  for result in results:
+    print(report.text(result), end="\n\n")
+  if len(results) > 1:
+    print(report.table(results))
+  if given.json:
+    made = {"experiment": whole.name, "plans": results, "versions": bench.versions()}
+    given.json.write_text(json.dumps(made, indent=2) + "\n")
+  if given.plot:
+    report.plot(results, given.plot)
+  not_fitting = [result["topology"] for result in results if not result["fits"]]
+  if not_fitting:
+    raise UserError(
+      f"{whole.name}'s {given.stage} does not fit on {', '.join(not_fitting)}: lower the batch, split more over "
+      "--mesh, or keep less with remat"
+    )
+  return 0

@@ -1,0 +1,103 @@
+"""Plans for people: one in full, several in a table and a plot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+matplotlib.use("Agg")
+
+GIB = 2**30
+KINDS = ("params", "optimizer", "average", "frozen", "batch", "temporaries")
+ESTIMATE = "estimate from compilers' cycles, no time: waits for memory are not in it"
+
+
+def text(result: dict[str, Any]) -> str:
+  """One plan."""
+  mesh = " x ".join(f"{axis} {size}" for axis, size in result["mesh"].items())
+  memory, devices = result["memory"], result["devices"]
+  each = result["batch"] / devices
+  parts = f" in {result['accumulate']} parts" if result["accumulate"] > 1 else ""
+  lines = [
+    f"{result['stage']} on {result['topology']}: {devices} devices ({mesh}), batch {result['batch']:,}{parts}, "
+    f"{each:g} a device",
+    "",
+    f"{'on each device':32}{'GiB':>9}",
+    *(f"  {_name(kind):30}{memory[kind] / GIB:9.2f}" for kind in KINDS),
+    f"  {'(gradients, in temporaries)':30}{memory['gradients'] / GIB:9.2f}",
+    f"  {'in all':30}{memory['total'] / GIB:9.2f} of {memory['limit'] / GIB:.2f}: {_fits(result)}",
+    "",
+    f"{result['flops_per_example']:.4g} FLOPs an example, {result['flops_per_step']:.4g} a step, forward and backward",
+  ]
+  if "collectives" in result:
+    lines += ["", f"{'a step, of each device':24}{'devices':>8}{'calls':>8}{'GiB':>10}{'GiB sent':>10}"]
+    lines += [
+      f"  {row['kind']:22}{row['group']:8}{row['calls']:8,}{row['bytes'] / GIB:10.3f}{row['sent'] / GIB:10.3f}"
+      for row in result["collectives"]
+    ]
+    lines += ["", *_ceiling(result)]
+  if "compile_s" in result:
+    lines.append(f"traced in {result['lower_s']:.0f} s, compiled in {result['compile_s']:.0f} s")
+  return "\n".join(lines)
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+  """Several plans, a line each."""
+  head = f"{'topology':14}{'devices':>8}{'batch':>8}{'GiB':>8}{'of':>8}  {'fits':5}{'sent GiB':>9}"
+  head += f"{'MFU hidden':>12}{'shown':>8}"
+  lines = [head]
+  for result in results:
+    memory, own = result["memory"], result.get("ceiling")
+    sent = sum(each["sent"] for each in result.get("collectives", ())) / GIB
+    rates = f"{own['mfu_hidden']:12.1%}{own['mfu_shown']:8.1%}" if own else f"{'-':>12}{'-':>8}"
+    lines.append(
+      f"{result['topology']:14}{result['devices']:8}{result['batch']:8}{memory['total'] / GIB:8.2f}"
+      f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}{rates}"
+    )
+  return "\n".join([*lines, f"MFU ceilings: {ESTIMATE}; collectives beside the computation, or after it"])
+
+
+def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
+  """Memory by kind of each plan below the device's limit, and beside it the ceilings, as a picture."""
+  names = [result["topology"] for result in results]
+  figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.6 * len(names) + 2), sharey=True, layout="constrained")
+  begin = [0.0] * len(names)
+  for kind in KINDS:
+    sizes = [result["memory"][kind] / GIB for result in results]
+    left.barh(names, sizes, left=begin, label=_name(kind))
+    begin = [a + b for a, b in zip(begin, sizes)]
+  for i, result in enumerate(results):
+    limit = result["memory"]["limit"] / GIB
+    left.plot([limit, limit], [i - 0.45, i + 0.45], color="black")
+  left.set_xlabel("GiB on each device (black: what it has)")
+  left.legend(fontsize="small")
+  own = [result.get("ceiling") or {"mfu_hidden": 0.0, "mfu_shown": 0.0} for result in results]
+  right.barh(names, [100 * each["mfu_hidden"] for each in own], color="lightgray", label="collectives hidden")
+  right.barh(names, [100 * each["mfu_shown"] for each in own], height=0.4, color="gray", label="none hidden")
+  right.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
+  right.legend(fontsize="small")
+  figure.savefig(file, dpi=120)
+  plt.close(figure)
+
+
+def _ceiling(result: dict[str, Any]) -> list[str]:
+  own = result["ceiling"]
+  if own is None:
+    return [f"MFU ceiling: not available: {result['no_ceiling']}"]
+  cycles = f"{own['compiler']:.4g} cycles of the compiler's operations, {own['kernels']:.4g} of attention kernels,"
+  return [
+    f"MFU ceiling {own['mfu_hidden']:.1%} with collectives hidden, {own['mfu_shown']:.1%} with none hidden",
+    f"  ({ESTIMATE})",
+    f"  {cycles}",
+    f"  {own['collectives']:.4g} of collectives at the links' published rate",
+  ]
+
+
+def _fits(result: dict[str, Any]) -> str:
+  return "fits" if result["fits"] else "does not fit"
+
+
+def _name(kind: str) -> str:
+  return {"params": "parameters", "average": "moving average", "frozen": "frozen models"}.get(kind, kind)

@@ -1,0 +1,144 @@
+"""Compiles one stage for one topology and says what it found: `python -m dalle_jax.plan.worker`, a request on stdin.
+
+A process of its own, because a process chooses its compilers once, and keeps what a compilation took.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dalle_jax import config, sharding
+from dalle_jax.errors import UserError
+from dalle_jax.experiment import Experiment
+from dalle_jax.models import transformer
+from dalle_jax.ops.sparse_attention import tpu_cycles
+from dalle_jax.plan import ceiling, compiled, hlo, kernels, step, topologies
+from dalle_jax.plan.topologies import Topology
+
+Result = dict[str, Any]
+
+
+def plan(whole: Experiment, name: str, topology: Topology, *, program: bool = True) -> Result:
+  """What compiling the stage's step for the topology says. program: whether the program is read too.
+
+  Raises UserError, before anything is compiled, where the stage does not divide over the devices.
+  """
+  devices = topology.devices()
+  mesh = sharding.make_mesh(whole.mesh, devices)
+  stage, begin = whole.stage(name), time.monotonic()
+  state, frozen, batch = step.arguments(whole, name, mesh)
+  compiled.check_room(state, frozen, batch, topology.chip, len(devices))
+  lowered = step.lower(whole, name, mesh)
+  lowered_s, begin = time.monotonic() - begin, time.monotonic()
+  flops = stage.objective.flops()
+  result = {
+    "compiler": _compiler(topology),
+    "stage": name,
+    "topology": topology.name,
+    "devices": len(devices),
+    "mesh": dict(mesh.shape),
+    "batch": stage.batch,
+    "accumulate": stage.accumulate,
+    "flops_per_example": flops,
+    "flops_per_step": flops * stage.batch,
+  }
+  counting = _count(stage.objective.model, topology) if program else None
+  try:
+    made = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    found = compiled.too_large(error, state, frozen, batch, topology.chip)
+    if counting:
+      counting.stop()
+    if found is None:
+      raise
+    return result | {"memory": dataclasses.asdict(found), "fits": False}
+  compile_s = time.monotonic() - begin
+  found = compiled.memory(made, state, frozen, batch, topology.chip)
+  result |= {"lower_s": lowered_s, "compile_s": compile_s, "memory": dataclasses.asdict(found), "fits": found.fits}
+  return result | (_program(made, whole, name, topology, mesh, counting) if program else {})
+
+
+def _compiler(topology: Topology) -> str:
+  if topology.gpu:
+    return f"jax-cuda12-plugin {jax.__version__}"
+  return f"libtpu {tpu_cycles.version()}"
+
+
+def _count(model: Any, topology: Topology) -> kernels.Counting | None:
+  """Begins counting the attention kernels' cycles, where the step has some."""
+  if topology.gpu or not isinstance(model, transformer.Config) or kernels.counted(model):
+    return None
+  name = _implementation(model)
+  return kernels.Counting(topology.chip.name, model, name) if name in kernels.KERNELS else None
+
+
+def _implementation(model: transformer.Config) -> str:
+  return "pallas_tpu" if model.attention == "auto" else model.attention
+
+
+def _program(made, whole: Experiment, name: str, topology: Topology, mesh, counting) -> Result:
+  devices, stage = len(mesh.devices.flat), whole.stage(name)
+  program = hlo.read(made.as_text(), devices)
+  found = {"collectives": _by_kind(program.collectives), "kernel_calls": sum(each.times for each in program.kernels)}
+  if program.cycles is None:
+    return found | {"ceiling": None, "no_ceiling": "this compiler reports no cycles"}
+  of_kernels = 0.0
+  if program.kernels:
+    if counting is None:
+      return found | {"ceiling": None, "no_ceiling": kernels.counted(stage.objective.model)}
+    model, parts = stage.objective.model, whole.rules
+    split = lambda axes: _product(mesh.shape[axis] for axis in axes)  # noqa: E731
+    examples = stage.batch / stage.accumulate / split(parts.batch)
+    cycles = counting.result()
+    heads = model.heads / split(parts.heads)
+    of_kernels = ceiling.attention_cycles(program, model, cycles, examples, heads, topology.chip.name)
+    found["cycles_per_head"] = cycles
+  flops = stage.objective.flops() * stage.batch / devices
+  return found | {"ceiling": dataclasses.asdict(ceiling.estimate(program, flops, topology, of_kernels))}
+
+
+def _by_kind(collectives: Sequence[hlo.Collective]) -> list[Result]:
+  """Those of a kind and a size of group together, as a device has them in a step; what sends most comes first."""
+  rows: dict[tuple[str, int], Result] = {}
+  for each in collectives:
+    new = {"kind": each.kind, "group": each.group, "calls": 0, "bytes": 0, "sent": 0.0}
+    row = rows.setdefault((each.kind, each.group), new)
+    row["calls"] += each.times
+    row["bytes"] += each.bytes * each.times
+    row["sent"] += each.sent
+  return sorted(rows.values(), key=lambda row: -row["sent"])
+
+
+def _product(sizes: Any) -> int:
+  total = 1
+  for size in sizes:
+    total *= size
+  return total
+
+
+def main() -> int:
+  """Reads what `ask` asks from standard input, prints the result as the last line."""
+  asked = json.load(sys.stdin)
+  whole, topology = config.from_dict(Experiment, asked["experiment"]), topologies.parse(asked["topology"])
+  try:
+    if asked.get("unit"):
+      mesh = sharding.make_mesh(whole.mesh, topology.devices())
+      parts = _product(mesh.shape[axis] for axis in whole.rules.batch)
+      result = {"unit": parts * whole.stage(asked["stage"]).accumulate}
+    else:
+      result = plan(whole, asked["stage"], topology, program=asked.get("program", False))
+  except UserError as error:
+    result = {"error": str(error)}
+  print(json.dumps(result))
+  return 0
+
+
+if __name__ == "__main__":
+  jnp.zeros(0)  # finds the backends now, in the main thread
+  sys.exit(main())
