@@ -433,3 +433,27 @@ def experiment():
   words = TokenizerConfig(vocab=300, length=8)
   return Experiment(name="tiny", data="data", tokenizer=words, stages={"clip": stage})
 """
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: prior(accumulate=0), "accumulate is 0"),
+    (lambda: replace(prior(), batch=6, accumulate=4), "a batch of 6 can't be taken in 4 parts"),
+    (lambda: ranker(accumulate=2), "CLIP compares every picture and caption of the batch with all others"),
+    (
+      lambda: stage(TransformerNll(model=STREAM, pad_targets=False), Codes(), accumulate=2),
+      "a mean over tokens, of which parts have different numbers",
+    ),
+  ],
+)
+def test_parts_of_a_batch_that_make_no_sense_are_refused(make, message):
+  with pytest.raises(UserError, match=message):
+    make()
+
+
+def test_a_batch_in_parts_must_divide_over_the_mesh():
+  mesh = sharding.make_mesh(sharding.MeshShape(data=8))
+  sharding.check_batch(16, 2, mesh, sharding.Rules())
+  with pytest.raises(UserError, match="a batch of 16 taken in 4 parts does not divide over 8 devices"):
+    sharding.check_batch(16, 4, mesh, sharding.Rules())

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from dalle_jax import experiment, golden, sharding
-from dalle_jax.experiment import Codes, dvae_stage
+from dalle_jax.plan import step
 from dalle_jax.training.step import abstract_state, make_step
 
 ROOT = Path(__file__).parents[1] / "experiments"
@@ -71,31 +70,15 @@ def test_no_committed_text_is_left_over():
   assert texts - set(NAMES) == set(), "run `make golden`"
 
 
-def abstract_batch(stage, words):
-  """What the stage's view would give it, as shapes."""
-  b, model = stage.batch, stage.objective.model
-  text = {"text": jax.ShapeDtypeStruct((b, words.length), jnp.int32)}
-  if isinstance(stage.examples, Codes):
-    grid = stage.objective.dvae.grid if hasattr(model, "patch") else model.grid
-    return {"codes": jax.ShapeDtypeStruct((b, grid**2), jnp.uint16)} | text
-  side = stage.examples.crop.size
-  images = {"image": jax.ShapeDtypeStruct((b, side, side, 3), jnp.uint8)}
-  return images | (text if stage.examples.captions else {})
-
-
 @pytest.mark.parametrize(("name", "arguments", "stage"), STAGES)
 def test_a_stage_traces_at_full_size(name, arguments, stage):
   """Initialisation, loss, gradient and update of the true sizes and batch, without a number computed."""
   whole = golden.resolved(name, ROOT, **arguments)
   own, mesh = whole.stage(stage), sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
-  options = {"mesh": mesh, "rules": whole.rules}
-  state = abstract_state(own.objective, own.optimizer, **options)
-  vae = dvae_stage(whole)
-  frozen = {}
-  if stage != vae and own.objective.dvae is not None:
-    frozen = {"dvae": sharding.unbox(jax.eval_shape(whole.stage(vae).objective.init, jax.random.key(0)))}
-  step = make_step(own.objective, own.optimizer, seed=whole.seed, **options)
-  after, metrics = jax.eval_shape(step, state, frozen, abstract_batch(own, whole.tokenizer))
+  given = state, _, _ = step.arguments(whole, stage, mesh)
+  options = {"mesh": mesh, "rules": whole.rules, "accumulate": own.accumulate}
+  run = make_step(own.objective, own.optimizer, seed=whole.seed, **options)
+  after, metrics = jax.eval_shape(run, *given)
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
   assert shapes(after) == shapes(state)
   assert all(each.shape == () for each in metrics.values())
@@ -122,7 +105,7 @@ def test_a_transformer_of_paper_size_has_the_paper_s_weights(name, layers, width
 @pytest.mark.parametrize("stage", ["dvae", "transformer", "clip"])
 def test_the_state_of_paper_size_is_split_over_all_devices(stage):
   whole = golden.resolved("dalle_12b", ROOT)
-  own, mesh = whole.stage(stage), sharding.make_mesh(whole.mesh)
+  own, mesh = whole.stage(stage), sharding.make_mesh(sharding.MeshShape(data=1, fsdp=8))
   state = jax.tree.leaves(abstract_state(own.objective, own.optimizer, mesh=mesh, rules=whole.rules))
   here = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in state)
   assert jax.device_count() == 8

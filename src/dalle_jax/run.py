@@ -31,18 +31,24 @@ from dalle_jax.models import dvae
 from dalle_jax.objectives import codebook
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.showing import hooks
 from dalle_jax.training import lock
 from dalle_jax.training.loop import train
 from dalle_jax.training.progress import StepProgress
+from dalle_jax.training.throughput import Work
 from dalle_jax.workdir import Workdir
 
 # Examples whose captions the tokenizer and the near misses are learnt from; their order is random already.
 MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
 
 
-def run(experiment: Experiment, path: str | Path, *, only: str | None = None) -> Workdir:
+def run(
+  experiment: Experiment, path: str | Path, *, only: str | None = None, profile: tuple[int, int] | None = None
+) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
+
+  profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile.
 
   Raises UserError when the data or the workdir does not fit the experiment, and what `training.loop.train` raises.
   """
@@ -61,11 +67,11 @@ def run(experiment: Experiment, path: str | Path, *, only: str | None = None) ->
         workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split)
+        _run_stage(name, workdir, prepared, split, profile)
   return workdir
 
 
-def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> None:
+def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str, profile: tuple[int, int] | None) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
   done = workdir.checkpoints(name).good_steps()
@@ -111,10 +117,19 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str) -> N
       files=_files(workdir, hashes),
       hooks=hooks(name, workdir, prepared),
       start=_start(name, workdir, prepared, split),
+      work=_work(stage),
+      profile=profile,
       save_every=stage.save_every,
       keep=stage.keep,
       log_every=stage.log_every,
     )
+
+
+def _work(stage: Stage) -> Work:
+  """What an example of the stage costs; tokens are those of the transformer's stream."""
+  model = stage.objective.model
+  stream = model.text + model.grid**2 if isinstance(stage.objective, TransformerNll) else 0
+  return Work(flops=stage.objective.flops(), tokens=stream)
 
 
 def encoder(workdir: Workdir) -> codes.Encode:

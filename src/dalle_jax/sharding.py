@@ -13,6 +13,7 @@ import contextvars
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -244,6 +245,17 @@ def describe(tree: Any) -> list[Row]:
     entries = ["+".join(e) if isinstance(e, tuple) else e or "-" for e in (*spec, *[None] * (leaf.ndim - len(spec)))]
     rows.append(Row(path_name(path), leaf.shape, " ".join(entries), shard * leaf.dtype.itemsize))
   return rows
+
+
+def grouped(rows: Sequence[Row]) -> list[Row]:
+  """The rows, those together that differ in the numbers of their paths alone: `4 of periods/block_*/mlp/up/kernel`."""
+  groups: dict[tuple[Any, ...], list[Row]] = {}
+  for row in rows:
+    groups.setdefault((re.sub(r"\d+", "*", row.path), row.shape, row.spec), []).append(row)
+  return [
+    own[0] if len(own) == 1 else Row(f"{len(own)} of {path}", shape, spec, sum(row.bytes_per_device for row in own))
+    for (path, shape, spec), own in groups.items()
+  ]
 
 
 def table(rows: Sequence[Row]) -> str:

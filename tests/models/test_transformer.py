@@ -365,6 +365,21 @@ def test_the_last_norm_and_the_heads_round_nothing_to_bfloat16():
   assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("scan", [True, False])
+def test_whatever_a_block_keeps_the_gradient_is_the_same(scan):
+  cfg = tiny(layers=5, mix=("row", "column"), last="conv", scan=scan)
+  params, (text, codes) = drawn(cfg), tokens(cfg)
+  kept, gradients = {}, {}
+  for remat in ("none", "full", "save_attention", "save_dots"):
+    net = transformer.Transformer(dataclasses.replace(cfg, remat=remat))
+    loss = lambda p, net=net: jnp.mean(jnp.sin(net.apply({"params": p}, text, codes).image_BNV))  # noqa: E731
+    kept[remat] = sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda p, f=loss: jax.vjp(f, p)[1], params)))
+    gradients[remat] = jax.jit(jax.grad(loss), compiler_options=QUICK)(params)
+  assert kept["full"] < kept["save_attention"] < kept["save_dots"] < kept["none"]
+  for other in ("full", "save_attention", "save_dots"):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients[other], gradients["none"])
+
+
 @pytest.mark.parametrize(
   ("wrong", "message"),
   [

@@ -188,3 +188,43 @@ def test_the_given_state_is_donated(toy):
   state = init_state(toy.Denoise(), ADAMW, **where)
   make_step(toy.Denoise(), ADAMW, **where)(state, {}, drawn(toy.vectors, 1)[0])
   assert state.params["up"]["kernel"].is_deleted()
+
+
+class Quiet:
+  """A loss that is a mean over examples and draws no noise."""
+
+  def __init__(self, toy):
+    self.init = toy.Denoise().init
+
+  def loss(self, params, frozen, batch, key, step):
+    h_BM = jnp.tanh(batch["x"] @ params["up"]["kernel"] + params["up"]["bias"][None])
+    loss = jnp.mean(jnp.square(h_BM @ params["down"]["kernel"] - batch["x"]))
+    return loss, {"loss": loss}
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_gives_the_step_of_the_whole_batch(toy, parts, devices):
+  parts = parts if devices == 1 else 2  # the mesh splits eight examples over four devices
+  batch, where = drawn(toy.vectors, 1)[0], {"mesh": mesh_of(devices), "rules": Rules(), "seed": 0}
+  states, rows, programs = [], [], []
+  for accumulate in (1, parts):
+    step = make_step(Quiet(toy), ADAMW, **where, accumulate=accumulate)
+    state = init_state(Quiet(toy), ADAMW, **where)
+    programs.append(step.lower(state, {}, batch).as_text())
+    state, metrics = step(state, {}, batch)
+    states.append(jax.device_get(state))
+    rows.append({k: float(v) for k, v in metrics.items()})
+  assert ["stablehlo.while" in program for program in programs] == [False, True]
+  assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *states)
+
+
+def test_each_part_of_a_batch_draws_noise_of_its_own_and_the_mean_is_taken(toy):
+  batch, where = drawn(toy.vectors, 1)[0], {"mesh": mesh_of(1), "rules": Rules(), "seed": 0}
+  state = init_state(toy.Denoise(), ADAMW, **where)
+  params, key = jax.device_get(state.params), jax.random.fold_in(jax.random.key(0), 0)
+  wanted = [toy.Denoise().loss(params, {}, {"x": batch["x"][i::2]}, jax.random.fold_in(key, i), 0)[0] for i in range(2)]
+  assert abs(wanted[0] - wanted[1]) > 1e-3
+  _, metrics = make_step(toy.Denoise(), ADAMW, **where, accumulate=2)(state, {}, batch)
+  assert float(metrics["loss"]) == pytest.approx(float(np.mean(wanted)), rel=1e-5)

@@ -1,10 +1,13 @@
 """`dalle train EXPERIMENT --workdir DIR [--only STAGE] [any field of the experiment]`."""
 
 import dataclasses
+import re
 from pathlib import Path
 
+from dalle_jax.errors import UserError
+
 USAGE = """\
-usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--FIELD VALUE ...]
+usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--profile FIRST:LAST] [--FIELD VALUE ...]
 
 Runs the stages of an experiment file, or goes on with them where the workdir stands.
 dalle train EXPERIMENT --help lists every field that can be set, e.g. --stages.transformer.steps 1000
@@ -20,6 +23,8 @@ class Flags:
   """Where checkpoints, metrics and pictures go."""
   only: str | None = None
   """Run this stage alone."""
+  profile: str | None = None
+  """Trace the steps FIRST:LAST of each stage into WORKDIR/STAGE/profile, for XProf."""
 
 
 def run(argv: list[str]) -> int:
@@ -32,7 +37,18 @@ def run(argv: list[str]) -> int:
 
   experiment_flags.check_file(file)
   given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
+  profile = _steps(given.profile)
   from dalle_jax import run as runner
 
-  runner.run(given.experiment, given.workdir, only=given.only)
+  runner.run(given.experiment, given.workdir, only=given.only, profile=profile)
   return 0
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+  """FIRST:LAST as numbers. Raises UserError for anything else."""
+  if text is None:
+    return None
+  found = re.fullmatch(r"(\d+):(\d+)", text)
+  if not found or not 1 <= int(found[1]) <= int(found[2]):
+    raise UserError(f"got --profile {text}, wanted the first and the last step of a trace, as in --profile 10:13")
+  return int(found[1]), int(found[2])

@@ -54,12 +54,14 @@ def memory(compiled: jax.stages.Compiled, state: State, frozen: Any, batch: Any,
 
 def too_large(error: Exception, state: State, frozen: Any, batch: Any, chip: chips.Chip) -> Memory | None:
   """The memory of a step that the compiler found too large, from what it said; None where it said something else."""
-  used = re.search(r"Used ([\d.]+)([GMK]?) of ([\d.]+)([GMK]?) hbm", str(error))
-  if used is None:
-    return None
   shapes = _of_shapes(state, frozen, batch)
   arguments = sum(size for kind, size in shapes.items() if kind != "gradients")
-  total = _size(used[1], used[2])
+  if used := re.search(r"Used ([\d.]+)([GMK]?) of [\d.]+[GMK]? hbm", str(error)):
+    total = _size(used[1], used[2])
+  elif used := re.search(r"required for HLO temporaries \(([\d.]+)([GMK]?)\) exceeds", str(error)):
+    total = arguments + _size(used[1], used[2])
+  else:
+    return None
   return Memory(**shapes, arguments=arguments, temporaries=max(total - arguments, 0), total=total, limit=chip.memory)
 
 

@@ -21,8 +21,10 @@ from dalle_jax.training import lock, signals
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.metrics import MetricsLog
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.profile import Trace
 from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.step import Metrics, Objective, State, abstract_state, init_state, make_step
+from dalle_jax.training.throughput import Throughput, Work
 
 Batch = Mapping[str, np.ndarray]
 
@@ -54,6 +56,8 @@ def train(
   files: Mapping[str, bytes],
   hooks: Sequence[Hook] = (),
   start: Callable[[Any], Any] | None = None,
+  work: Work | None = None,
+  profile: tuple[int, int] | None = None,
   save_every: int,
   keep: int,
   log_every: int,
@@ -62,7 +66,8 @@ def train(
 
   accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
   alone; files: stored with every checkpoint; start: given
-  random parameters, those to begin with.
+  random parameters, those to begin with; work: what utilisation and tokens are reckoned with; profile: first and last
+  step of a trace that XProf opens, in workdir/profile.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
@@ -76,9 +81,14 @@ def train(
       return state
     if found is None and start is not None:
       state = _begin_with(start(state.params), state)
-    run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir)
-    run.log.text("parameters.txt", sharding.table(sharding.describe(like.params)))
+    run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir, Throughput(list(mesh.devices.flat), work))
+    rows = sharding.describe(like.params)
+    run.log.text("parameters.txt", sharding.table(rows))
     run.progress.say(_banner(state, mesh, first, steps))
+    run.progress.show(sharding.table(sharding.grouped(rows)))
+    if note := run.throughput.unknown():
+      run.progress.say(note)
+    trace = Trace(profile, workdir / "profile")
     step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules, accumulate=accumulate)
     frozen = jax.device_put(frozen, sharding.replicated(mesh))
     data = iter(batches(first))
@@ -87,7 +97,9 @@ def train(
     try:
       for step in range(first + 1, steps + 1):
         batch = _place(run.next_batch(data), accumulate, mesh, rules)
+        trace.before(step)
         state, metrics = run.dispatch(step_fn, state, frozen, batch)
+        trace.after(step, metrics)
         run.read(step, metrics)
         last, stop = step == steps, asked_to_stop.is_set()
         due = [hook for hook in hooks if last or step % hook.every == 0]
@@ -103,6 +115,7 @@ def train(
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state
     finally:
+      trace.close()
       _close(data)
       run.close()
       checkpoints.close()
@@ -111,7 +124,17 @@ def train(
 class _Run:
   """What is known of the run so far: metrics not yet read, times, and where they are written."""
 
-  def __init__(self, name: str, steps: int, first: int, max_skipped: int, log_every: int, workdir: Path):
+  def __init__(
+    self,
+    name: str,
+    steps: int,
+    first: int,
+    max_skipped: int,
+    log_every: int,
+    workdir: Path,
+    throughput: Throughput,
+  ):
+    self.throughput = throughput
     self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
     self.log = MetricsLog(workdir, first)
     self.progress = StepProgress(name, steps, first)
@@ -126,6 +149,7 @@ class _Run:
     self._waited += time.monotonic() - begin
     if batch is None:
       raise UserError(f"{self.name}: the data ended before step {self.steps}: it must repeat for ever")
+    self.throughput.examples = len(next(iter(batch.values()))) * jax.process_count()
     return batch
 
   def dispatch(self, step_fn: Callable, *args: Any) -> tuple[State, Metrics]:
@@ -149,7 +173,7 @@ class _Run:
     skipped, loss = jax.device_get((metrics["skipped"], metrics["loss"]))
     if step % self.log_every == 0 or step in (1, self.steps):
       self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
-    self.progress.update(step, float(loss))
+    self.progress.update(step, float(loss), self.throughput.text())
     if skipped >= self.max_skipped:
       raise TrainingUnhealthy(
         f"{self.name}: {int(skipped)} updates in a row up to step {step} were not finite; "
@@ -178,7 +202,7 @@ class _Run:
       "compile_s": round(self.compile_s, 3),
       "steps_per_s": round(done / past, 3),
       "data_wait": round(self._waited / past, 4),
-    }
+    } | self.throughput.of(done / past)
     self._marked, self._marked_step, self._waited = now, step, 0.0
     return timing
 
@@ -202,7 +226,8 @@ def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:
   device = mesh.devices.flat[0]
   where = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
   come = f"going on from step {first}" if first else "from scratch"
-  return f"{count:,} parameters on {mesh.size} {device.device_kind} ({where}), {come} to step {steps}"
+  hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+  return f"{count:,} parameters on {mesh.size} {device.device_kind}{hosts} ({where}), {come} to step {steps}"
 
 
 def _close(data: Iterator[Batch]) -> None:

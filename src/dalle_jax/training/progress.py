@@ -42,8 +42,15 @@ class StepProgress:
     else:
       print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
-  def update(self, step: int, loss: float | None = None) -> None:
-    """Called when a step is done and its loss, where there is one, is known."""
+  def show(self, table: str) -> None:
+    """A table, above the bar."""
+    if self._bar is not None:
+      self._bar.console.print(table, highlight=False, end="")
+    else:
+      print(table, file=sys.stderr, end="", flush=True)
+
+  def update(self, step: int, loss: float | None = None, more: str = "") -> None:
+    """Called when a step is done and its loss, where there is one, is known; more: what else there is to tell."""
     now = self._clock()
     if now - self._shown < (0.1 if self._bar is not None else PLAIN_EVERY) and step != self._steps:
       return
@@ -51,11 +58,11 @@ class StepProgress:
     rate = (step - self._first) / max(now - self._begin, 1e-9)
     speed, lost = f"{rate:,.1f} {self._unit}/s", "" if loss is None else f"loss {loss:.4f}"
     if self._bar is not None:
-      self._bar.update(self._task, completed=step, rate=speed, loss=lost)
+      self._bar.update(self._task, completed=step, rate="  ".join(filter(None, (speed, more))), loss=lost)
       return
     left = int((self._steps - step) / max(rate, 1e-9))
     at = f"{self._unit.removesuffix('s')} {step}/{self._steps}"
-    self.say("  ".join(part for part in (at, lost, speed, f"{left // 60}:{left % 60:02d} left") if part))
+    self.say("  ".join(part for part in (at, lost, speed, more, f"{left // 60}:{left % 60:02d} left") if part))
 
   def close(self) -> None:
     """Ends the bar."""
