@@ -60,10 +60,12 @@ def one_device():
 
 
 def drawn(objective):
-  """Parameters drawn by NumPy."""
+  """Parameters drawn by NumPy; scales around 1, so that no gradient is all rounding."""
   shapes = abstract_state(objective, OPTIMIZER, **one_device()).params
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda x: (0.3 * rng.normal(size=x.shape)).astype(x.dtype), shapes)
+  around = lambda path: 1.0 if "scale" in path[-1].key else 0.0  # noqa: E731
+  draw = lambda path, x: (around(path) + 0.3 * rng.normal(size=x.shape)).astype(x.dtype)  # noqa: E731
+  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def loss_and_gradient(objective, params, batch, mesh, rules):
@@ -82,12 +84,11 @@ def loss_and_gradient(objective, params, batch, mesh, rules):
 
 
 def assert_close(gradient, wanted):
-  """Each tensor to 1e-5 of its greatest entry, or of a hundredth of all tensors', where it is a small difference."""
-  least = 0.01 * max(np.abs(x).max() for x in jax.tree.leaves(wanted))
+  """Each tensor to 1e-5 of its greatest entry, or of a tenth of all tensors', where it is a small difference."""
+  least = 0.1 * max(np.abs(x).max() for x in jax.tree.leaves(wanted))
   pairs = zip(jax.tree_util.tree_leaves_with_path(gradient), jax.tree.leaves(wanted), strict=True)
   for (path, got), own in pairs:
-    limit = 1e-5 if own.ndim else 1e-4  # CLIP's temperature: one number, a sum over all pairs that nearly cancel
-    assert np.abs(got - own).max() <= limit * max(np.abs(own).max(), least), jax.tree_util.keystr(path)
+    assert np.abs(got - own).max() <= 1e-5 * max(np.abs(own).max(), least), jax.tree_util.keystr(path)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,7 @@ def test_the_tpu_kernel_interpreted_gives_the_same_on_any_mesh(monkeypatch, mesh
   objective, rng = TransformerNll(model=model), np.random.default_rng(3)
   batch = {"codes": rng.integers(0, 10, (8, 9)).astype(np.int32), "text": rng.integers(0, 12, (8, 4)).astype(np.int32)}
   params = drawn(objective)
+  calls.clear()
   wanted, gradient, _ = loss_and_gradient(
     dataclasses.replace(objective, model=dataclasses.replace(model, attention="xla")), params, batch, **one_device()
   )

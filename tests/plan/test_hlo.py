@@ -53,6 +53,28 @@ def test_what_stands_in_a_loop_counts_as_often_as_it_runs():
   assert kernel.where == "jit(step)/periods/block_2/attend"
 
 
+def test_whole_arrays_count_whichever_side_of_a_collective_they_stand_on():
+  """Of those that are started, operands and results stand in one tuple."""
+  lines = """
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %ag = (f32[2]{0}, f32[8]{0}) all-gather-start(%a), replica_groups={{0,1,2,3}}
+  %done = f32[8]{0} all-gather-done(%ag)
+  %rs = f32[2]{0} reduce-scatter(%b), replica_groups={{0,1,2,3}}
+  %rss = ((f32[8]{0}, f32[8]{0}), (f32[2]{0}, f32[2]{0})) reduce-scatter-start(%b, %c), replica_groups={{0,1,2,3}}
+  %ar = (f32[8]{0}, f32[8]{0}) all-reduce-start(%b, %c), replica_groups={{0,1,2,3}}
+  %cp = (f32[8]{0}, f32[8]{0}) collective-permute-start(%b), source_target_pairs={{0,1},{1,0}}
+}
+"""
+  found = hlo.read(lines, 4).collectives
+  assert [(each.kind, each.bytes) for each in found] == [
+    ("all-gather", 32),
+    ("reduce-scatter", 32),
+    ("reduce-scatter", 64),
+    ("all-reduce", 64),
+    ("collective-permute", 32),
+  ]
+
+
 def test_what_a_device_sends_is_that_of_the_best_ring():
   assert Collective("all-gather", 400, 4, 2).sent == 2 * 300
   assert Collective("reduce-scatter", 400, 4, 1).sent == 300

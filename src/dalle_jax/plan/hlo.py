@@ -68,8 +68,9 @@ def read(text: str, devices: int) -> Program:
     kind = opcode.removesuffix("-start")
     if kind in COLLECTIVES:
       scattered = fused.startswith("all-reduce-scatter") and kind == "all-reduce"
-      size = _bytes(line, started=opcode != kind)
-      collectives.append(Collective("reduce-scatter" if scattered else kind, size, _group(line, devices), times))
+      group = _group(line, devices)
+      size = _bytes(line, opcode, kind, group)
+      collectives.append(Collective("reduce-scatter" if scattered else kind, size, group, times))
     elif opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in line:
       kernels.append(Kernel(_OP.match(line)[1], _where(line), times))
     elif not fused and (found := _CYCLES.search(line)):
@@ -129,21 +130,26 @@ def _trips(line: str, bodies: dict[str, list[str]], condition: str) -> int:
   return constants[0]
 
 
-def _bytes(line: str, *, started: bool) -> int:
-  """Of a collective's result; what was started is a tuple of operand and result, of which the larger counts."""
-  of_result = _OP.match(line)[2].split("(", 1)[0] if "= (" not in line else re.search(r"= (\(.*?\)) [a-z]", line)[1]
-  sizes = [
+def _bytes(line: str, opcode: str, kind: str, group: int) -> int:
+  """Of the whole that a collective makes or adds up; what was started has its operands beside its results."""
+  op = _OP.match(line)[2]
+  of_result = op[: _OPCODE.search(op).start(1)]
+  total = sum(
     BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
     for dtype, shape in _ARRAY.findall(of_result)
     if dtype in BYTES
-  ]
-  return max(sizes, default=0) if started else sum(sizes)
+  )
+  if opcode != kind and kind in ("all-gather", "reduce-scatter"):
+    return total * group // (group + 1)
+  if opcode != kind and kind == "collective-permute":
+    return total // 2
+  return total * group if kind == "reduce-scatter" else total
 
 
 def _group(line: str, devices: int) -> int:
   """How many devices take part in each group of a collective."""
-  if pairs := re.search(r"source_target_pairs=\{\{", line):
-    return 2 if pairs else devices
+  if "source_target_pairs=" in line:
+    return 2
   if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", line):
     sizes = {name: int(n) for name, n in re.findall(r"'([\w.]+)'=(\d+)", mesh[1])}
     return math.prod(sizes.get(name, 1) for name in re.findall(r"'([\w.]+)'", mesh[2]))
