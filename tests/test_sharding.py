@@ -131,6 +131,16 @@ def test_the_table_counts_bytes_on_each_device(mesh):
   assert "52 numbers" in sharding.table(list(rows.values()))
 
 
+def test_arrays_of_many_layers_are_one_row():
+  alike = [sharding.Row(f"block_{i}/up/kernel", (8, 6), "fsdp -", 48) for i in range(3)]
+  other = sharding.Row("block_3/up/kernel", (8, 7), "fsdp -", 56)
+  rows = sharding.grouped([*alike, other])
+  assert rows == [sharding.Row("block_*/up/kernel", (8, 6), "fsdp -", 144, 3), other]
+  text = sharding.table(rows)
+  assert "3 of block_*/up/kernel" in text
+  assert text.splitlines()[-1].split() == ["4", "arrays", "200", "numbers", "200"]
+
+
 def test_whether_an_axis_is_split_follows_from_mesh_and_rules(mesh):
   assert not sharding.is_split("mlp")  # out of any scope
   with sharding.in_scope(mesh, Rules()):

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dalle_jax.errors import UserError
@@ -83,7 +84,9 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
       f"got a mesh of {_sizes(shape)} for {len(devices)} devices, wanted a product of {len(devices)}: "
       "change the mesh, or set one axis to -1"
     )
-  return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+  # Mesh axes may share an axis of a TPU's torus: 16x16 chips can be 2 x 16 x 8.
+  grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
@@ -228,12 +231,13 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh, rules: Rules) -> None:
 
 
 class Row(NamedTuple):
-  """One array of a tree: its path, shape, layout, and bytes on each device."""
+  """An array of a tree, or several alike: path, shape, layout, their bytes on each device, and how many they are."""
 
   path: str
   shape: tuple[int, ...]
   spec: str
   bytes_per_device: int
+  count: int = 1
 
 
 def describe(tree: Any) -> list[Row]:
@@ -248,12 +252,12 @@ def describe(tree: Any) -> list[Row]:
 
 
 def grouped(rows: Sequence[Row]) -> list[Row]:
-  """The rows, those together that differ in the numbers of their paths alone: `4 of periods/block_*/mlp/up/kernel`."""
+  """The rows, those together that differ in the numbers of their paths alone: periods/block_*/mlp/up/kernel."""
   groups: dict[tuple[Any, ...], list[Row]] = {}
   for row in rows:
     groups.setdefault((re.sub(r"\d+", "*", row.path), row.shape, row.spec), []).append(row)
   return [
-    own[0] if len(own) == 1 else Row(f"{len(own)} of {path}", shape, spec, sum(row.bytes_per_device for row in own))
+    own[0] if len(own) == 1 else Row(path, shape, spec, sum(row.bytes_per_device for row in own), len(own))
     for (path, shape, spec), own in groups.items()
   ]
 
@@ -261,9 +265,11 @@ def grouped(rows: Sequence[Row]) -> list[Row]:
 def table(rows: Sequence[Row]) -> str:
   """The rows as text in columns, with a line of totals."""
   lines = [("parameter", "shape", "layout", "bytes per device")]
-  lines += [(r.path, "x".join(map(str, r.shape)) or "scalar", r.spec, f"{r.bytes_per_device:,}") for r in rows]
-  count, size = sum(math.prod(r.shape) for r in rows), sum(r.bytes_per_device for r in rows)
-  lines.append((f"{len(rows)} arrays", f"{count:,} numbers", "", f"{size:,}"))
+  for row in rows:
+    path = row.path if row.count == 1 else f"{row.count} of {row.path}"
+    lines.append((path, "x".join(map(str, row.shape)) or "scalar", row.spec, f"{row.bytes_per_device:,}"))
+  numbers, size = sum(row.count * math.prod(row.shape) for row in rows), sum(row.bytes_per_device for row in rows)
+  lines.append((f"{sum(row.count for row in rows)} arrays", f"{numbers:,} numbers", "", f"{size:,}"))
   widths = [max(len(line[i]) for line in lines) for i in range(4)]
   return "".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() + "\n" for line in lines)
 

@@ -215,7 +215,7 @@ def influence(cfg, params):
 
   def outputs(module, x_BLD):
     x_BLD, _ = module._blocks(x_BLD, None, None)
-    return module._head(module.image_head, x_BLD)
+    return module.image_head(module.norm(x_BLD))
 
   x_BLD = net.apply({"params": params}, method=inputs)
   # One backward pass a position, as in training, from a random mix of its logits.

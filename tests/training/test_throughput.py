@@ -37,7 +37,8 @@ def test_a_trace_of_the_steps_asked_for_is_written(toy, tmp_path, capfd):
   assert list((tmp_path / "profile").rglob("*.xplane.pb"))
   said = capfd.readouterr().err
   assert "no utilisation is reported: the peak of cpu" in said
-  assert "up/kernel" in said
+  assert "up/kernel" not in said  # nothing is split on one device
+  assert "up/kernel" in (tmp_path / "parameters.txt").read_text()
   assert '"tokens_per_s"' in (tmp_path / "metrics.jsonl").read_text()
   train(steps=4, **toy.options("denoise", tmp_path / "other"))
   assert not (tmp_path / "other" / "profile").exists()

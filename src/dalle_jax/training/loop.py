@@ -85,7 +85,8 @@ def train(
     rows = sharding.describe(like.params)
     run.log.text("parameters.txt", sharding.table(rows))
     run.progress.say(_banner(state, mesh, first, steps))
-    run.progress.show(sharding.table(sharding.grouped(rows)))
+    if mesh.size > 1:
+      run.progress.show(sharding.table(sharding.grouped(rows)))
     if note := run.throughput.unknown():
       run.progress.say(note)
     trace = Trace(profile, workdir / "profile")
