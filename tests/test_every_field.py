@@ -283,6 +283,7 @@ def step(world, whole, path, new):
 def in_parts(world, whole, path, new):
   """The step that `run.run` asks the loop for is taken in so many parts, and is another one."""
   name = path.split(".")[1]
+  whole = put(whole, f"stages.{name}.batch", 16)  # twice the devices
   changed = put(whole, path, new)
   calls, _ = asked(world, changed, name)
   assert calls["accumulate"] == new
@@ -506,7 +507,7 @@ TABLE = (
   ("tokenizer.spaces", lambda value: not value, batch),
   # The loop.
   ("stages.*.steps", plus(1), files),
-  ("stages.*.batch", plus(4), batch),
+  ("stages.*.batch", plus(8), batch),
   ("stages.*.accumulate", to(2), lambda *args: _accumulate(*args)),
   ("stages.*.save_every", to(2), files),
   ("stages.*.keep", to(1), files),
