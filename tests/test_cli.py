@@ -29,6 +29,8 @@ def test_help_lists_every_command_without_importing_jax():
     (["trian"], "did you mean 'train'?"),
     (["data", "prepair"], "did you mean 'prepare'?"),
     (["train", "experiments/no_such.py", "--workdir", "x"], "no experiment file experiments/no_such.py"),
+    (["plan", "experiments/no_such.py", "--topology", "x"], "no experiment file experiments/no_such.py"),
+    (["train", "experiments/demo.py", "--workdir", "x", "--profile", "9:3"], "wanted the first and the last step"),
   ],
 )
 def test_a_misspelt_command_or_a_missing_file_is_one_line_and_exit_code_2(argv, says):

@@ -152,3 +152,19 @@ def test_whether_an_axis_is_split_follows_from_mesh_and_rules(mesh):
     assert sharding.is_split("seq")
   with sharding.in_scope(sharding.make_mesh(MeshShape(data=8)), Rules()):
     assert not sharding.is_split("mlp")
+
+
+def test_a_weight_split_over_two_mesh_axes_is_first_gathered_along_the_second(mesh):
+  rules = Rules(batch=("data", "fsdp", "model"), embed=("fsdp", "model"), mlp=())
+
+  def program(rules):
+    def scoped(w):
+      with sharding.in_scope(mesh, rules):
+        return sharding.in_stages(w, "embed", "mlp")
+
+    return str(jax.make_jaxpr(scoped)(jnp.zeros((8, 4))))
+
+  assert "spec=P('fsdp', None)" in program(rules)
+  assert "sharding_constraint" not in program(dataclasses.replace(rules, embed=("fsdp",)))
+  w = jnp.zeros((8, 4))
+  assert sharding.in_stages(w, "embed", "mlp") is w  # out of any scope

@@ -130,7 +130,7 @@ def test_what_the_compiler_says_of_too_much_is_read():
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5q:2x2"], "no topology 'v5q:2x2'"),
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--stage", "gan"], "has no stage 'gan'"),
     (
-      [str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--batch", "8", "--largest-batch", "True"],
+      [str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--batch", "8", "--largest-batch"],
       "leave one of them",
     ),
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--json", "no/where/x.json"], "no directory no/where"),
@@ -172,11 +172,9 @@ def test_a_step_for_64_chips_gathers_and_scatters_its_weights(libtpu):
   own = whole.stage("transformer")
   model = replace(own.objective.model, layers=5)  # of full width: what is reduced how depends on the sizes
   objective = replace(own.objective, model=model, dvae=None)
-  examples = whole.stage("clip").examples
   stage = replace(
     own, objective=objective, batch=64, examples=golden.resolved("demo", ROOT).stage("transformer").examples
   )
-  del examples
   whole = replace(whole, stages={"dvae": whole.stage("dvae"), "transformer": stage})
   (found,) = ask.plan(whole, "transformer", ["v5p:4x4x4"], lambda *_: None)
   assert found["fits"]

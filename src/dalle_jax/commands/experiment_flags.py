@@ -5,7 +5,6 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from dalle_jax.commands import flags
 from dalle_jax.errors import UserError
 
 
@@ -22,6 +21,7 @@ def parse(own: type, file: str, argv: list[str], *, prog: str) -> Any:
   line for what does not parse or fit.
   """
   from dalle_jax import experiment
+  from dalle_jax.commands import flags
 
   rest = list(argv)
 

@@ -16,7 +16,8 @@ is sent, and the greatest utilisation that the compiled program allows. Several 
 topologies    v4:4x4x4 v5e:16x16 v5p:8x8x16 v6e:16x16 tpu7x:4x4x4 (needs `make libtpu`)
               h100:8 h200:64                                     (needs `make gpu-compiler`)
 
-Every field of the experiment is a flag, as of dalle train: --mesh.fsdp 16 --stages.transformer.batch 512
+--largest-batch searches for the largest batch that fits. Every field of the experiment is a flag, as of dalle train:
+--mesh.fsdp 16 --stages.transformer.accumulate 4
 """
 
 
@@ -30,8 +31,6 @@ class Flags:
   """Which stage's step."""
   batch: int | None = None
   """Examples of a step, over all devices, in place of the experiment's."""
-  largest_batch: bool = False
-  """Search for the largest batch that fits."""
   json: Path | None = None
   """Where to write all that was found."""
   plot: Path | None = None
@@ -44,6 +43,7 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   file, *rest = argv
+  largest, rest = "--largest-batch" in rest, [arg for arg in rest if arg != "--largest-batch"]
   from dalle_jax.commands import experiment_flags
 
   experiment_flags.check_file(file)
@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
     raise UserError("no topology: name at least one, as in --topology v5p:4x4x4")
   whole, stage = given.experiment, given.experiment.stage(given.stage)
   if given.batch is not None:
-    if given.largest_batch:
+    if largest:
       raise UserError("got --batch and --largest-batch: leave one of them out")
     whole = dataclasses.replace(
       whole, stages=whole.stages | {given.stage: dataclasses.replace(stage, batch=given.batch)}
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.plan import ask, report
 
   with progress.shown() as tell:
-    results = ask.plan(whole, given.stage, list(given.topology), tell, largest=given.largest_batch)
+    results = ask.plan(whole, given.stage, list(given.topology), tell, largest=largest)
   for result in results:
     print(report.text(result), end="\n\n")
   if len(results) > 1:

@@ -72,12 +72,15 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
     limit = result["memory"]["limit"] / GIB
     left.plot([limit, limit], [i - 0.45, i + 0.45], color="black")
   left.set_xlabel("GiB on each device (black: what it has)")
-  left.legend(fontsize="small")
+  left.legend(fontsize="small", ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
   own = [result.get("ceiling") or {"mfu_hidden": 0.0, "mfu_shown": 0.0} for result in results]
   right.barh(names, [100 * each["mfu_hidden"] for each in own], color="lightgray", label="collectives hidden")
   right.barh(names, [100 * each["mfu_shown"] for each in own], height=0.4, color="gray", label="none hidden")
   right.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
-  right.legend(fontsize="small")
+  right.legend(fontsize="small", ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+  for i, result in enumerate(results):
+    if not result.get("ceiling"):
+      right.text(0.5, i, "not available", va="center", fontsize="small")
   figure.savefig(file, dpi=120)
   plt.close(figure)
 

@@ -5,6 +5,7 @@ A process of its own, because a process chooses its compilers once, and keeps wh
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -89,11 +90,13 @@ def _program(made, whole: Experiment, name: str, topology: Topology, mesh, count
   if program.cycles is None:
     return found | {"ceiling": None, "no_ceiling": "this compiler reports no cycles"}
   of_kernels = 0.0
+  if counting and not program.kernels:
+    counting.stop()
   if program.kernels:
     if counting is None:
       return found | {"ceiling": None, "no_ceiling": kernels.counted(stage.objective.model)}
     model, parts = stage.objective.model, whole.rules
-    split = lambda axes: _product(mesh.shape[axis] for axis in axes)  # noqa: E731
+    split = lambda axes: math.prod(mesh.shape[axis] for axis in axes)  # noqa: E731
     examples = stage.batch / stage.accumulate / split(parts.batch)
     cycles = counting.result()
     heads = model.heads / split(parts.heads)
@@ -115,13 +118,6 @@ def _by_kind(collectives: Sequence[hlo.Collective]) -> list[Result]:
   return sorted(rows.values(), key=lambda row: -row["sent"])
 
 
-def _product(sizes: Any) -> int:
-  total = 1
-  for size in sizes:
-    total *= size
-  return total
-
-
 def main() -> int:
   """Reads what `ask` asks from standard input, prints the result as the last line."""
   asked = json.load(sys.stdin)
@@ -129,7 +125,7 @@ def main() -> int:
   try:
     if asked.get("unit"):
       mesh = sharding.make_mesh(whole.mesh, topology.devices())
-      parts = _product(mesh.shape[axis] for axis in whole.rules.batch)
+      parts = math.prod(mesh.shape[axis] for axis in whole.rules.batch)
       result = {"unit": parts * whole.stage(asked["stage"]).accumulate}
     else:
       result = plan(whole, asked["stage"], topology, program=asked.get("program", False))
