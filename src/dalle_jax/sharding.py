@@ -59,6 +59,11 @@ class Rules:
   conv_in: tuple[str, ...] = ()
   conv_out: tuple[str, ...] = ("fsdp",)
 
+  @property
+  def rows(self) -> tuple[str, ...]:
+    """The batch beside weights that stay where they are, as in drawing: its axes without those that split `embed`."""
+    return tuple(axis for axis in self.batch if axis not in self.embed)
+
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       axes = getattr(self, field.name)
@@ -69,7 +74,7 @@ class Rules:
           raise UserError(f"rules.{field.name} names the mesh axis {axis!r}, wanted one of {', '.join(MESH_AXES)}")
 
 
-LOGICAL_AXES = tuple(field.name for field in dataclasses.fields(Rules))
+LOGICAL_AXES = (*(field.name for field in dataclasses.fields(Rules)), "rows")
 
 
 def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -12,7 +12,7 @@ from dalle_jax import chips, cli, golden, sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.ops.sparse_attention import gpu_code, tpu_cycles
-from dalle_jax.plan import ask, ceiling, compiled, kernels, step, topologies
+from dalle_jax.plan import ask, ceiling, compiled, draw, kernels, report, step, topologies
 from dalle_jax.plan.hlo import Collective, Kernel, Program
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -106,21 +106,21 @@ def test_a_state_that_no_device_holds_is_refused_before_compiling():
   with pytest.raises(
     UserError, match=r"23\.3 GiB of parameters, moments and averages on each of 8 v5e, which have 16\.0"
   ):
-    compiled.check_room(*given, chips.named("v5e"), 8)
-  compiled.check_room(*given, chips.named("v5p"), 8)
+    compiled.check_room(compiled.of_training(*given), chips.named("v5e"), 8)
+  compiled.check_room(compiled.of_training(*given), chips.named("v5p"), 8)
   assert compiled.on_a_device(frozen) == pytest.approx(4 * (53_786_240 + 43_829_766), rel=0.001)
 
 
 def test_what_the_compiler_says_of_too_much_is_read():
   mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=8))
-  given = step.arguments(replace(tiny(), mesh=sharding.MeshShape()), "transformer", mesh)
+  given = compiled.of_training(*step.arguments(replace(tiny(), mesh=sharding.MeshShape()), "transformer", mesh))
   said = RuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.25G of 15.75G hbm. Exceeded")
-  found = compiled.too_large(said, *given, chips.named("v5e"))
+  found = compiled.too_large(said, given, chips.named("v5e"))
   assert found.total == round(17.25 * 2**30)
   assert not found.fits
   other = RuntimeError("the total memory required for HLO temporaries (16.5G) exceeds available HBM (15.75G).")
-  assert compiled.too_large(other, *given, chips.named("v5e")).temporaries == round(16.5 * 2**30)
-  assert compiled.too_large(RuntimeError("something else"), *given, chips.named("v5e")) is None
+  assert compiled.too_large(other, given, chips.named("v5e")).temporaries == round(16.5 * 2**30)
+  assert compiled.too_large(RuntimeError("something else"), given, chips.named("v5e")) is None
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,7 @@ def test_what_the_compiler_says_of_too_much_is_read():
     ),
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--json", "no/where/x.json"], "no directory no/where"),
     ([str(ROOT / "dalle_1b.py")], "topology"),
+    ([str(ROOT / "dvae_256.py"), "--topology", "v5e:2x2", "--stage", "dvae", "--sample"], "does not draw pictures"),
   ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(argv, words, capsys):
@@ -192,6 +193,35 @@ def test_a_step_for_64_chips_gathers_and_scatters_its_weights(libtpu):
   assert set(found["cycles_per_head"]) == {"row", "column", "conv"}
 
 
+def test_the_12_billion_model_s_sampler_takes_half_the_memory_and_reads_what_its_patterns_see():
+  whole = replace(golden.resolved("dalle_12b", ROOT), mesh=sharding.MeshShape(data=2, fsdp=2, model=2))
+  whole = replace(whole, stages=whole.stages | {"transformer": replace(whole.stage("transformer"), batch=128)})
+  mesh = sharding.make_mesh(whole.mesh)
+  given = draw.arguments(whole, "transformer", mesh)
+  sizes = draw.sizes(whole, "transformer", mesh, given)
+  heads = 3968 * (16640 + 8192)  # in float32, whatever the blocks are in
+  assert sizes["params"] == pytest.approx((2 * (12_293_832_192 - heads) + 4 * heads) / 4, rel=0.01)
+  position = 2 * 2 * 3968
+  image, text = position * (47 * 33 + 16 * 1024 + 192), position * 64 * 256
+  assert sizes["caches"] == image / 2 * 128 / 4 + text / 2
+  found = draw.estimate(whole, "transformer", mesh, given, chips.named("h200"))
+  seen = position * (47 * 33 + 16 * 32 + 192)
+  assert found["bytes_read_a_token"] == sizes["params"] + text / 2 + seen / 2 * 128 / 4
+  assert found["pictures_per_s"] == pytest.approx(128 / 1024 * 4800e9 / found["bytes_read_a_token"])
+
+
+@pytest.mark.slow
+def test_a_sampler_for_eight_chips_is_planned(libtpu):
+  whole = replace(tiny(), mesh=sharding.MeshShape(data=1, fsdp=4, model=2))
+  (found,) = ask.plan(whole, "transformer", ["v5e:2x4"], lambda *_: None, sample=True)
+  assert (found["program"], found["fits"], found["batch"]) == ("sampler", True, 8)
+  # Once a token or more: 1,024 tokens.
+  assert sum(row["calls"] for row in found["collectives"]) > 5 * 1024
+  assert found["memory"]["caches"] < found["memory"]["temporaries"]
+  assert "at most" in report.text(found)
+  assert "keys and values" in report.text(found)
+
+
 @pytest.mark.slow
 def test_gpus_that_are_not_here_are_planned_for_without_a_ceiling(tmp_path):
   try:
@@ -233,7 +263,7 @@ def test_the_largest_batch_is_found_and_verified(monkeypatch):
     return {"fits": total <= 200, "memory": {"total": total, "limit": 200}}
 
   monkeypatch.setattr(ask, "_ask", answer)
-  found = ask._with_largest_batch(tiny(), "transformer", topologies.parse("v5e:2x4"), lambda *_: None)
+  found = ask._with_largest_batch(tiny(), "transformer", topologies.parse("v5e:2x4"), lambda *_: None, sample=False)
   assert found.stage("transformer").batch == 48
   assert {48, 56} <= set(asked)
 

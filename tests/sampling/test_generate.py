@@ -1,23 +1,28 @@
 """Cached drawing is full recomputation, token by token, for every kind of attention."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dalle_jax import sharding
+from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.plan import hlo
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate, generate_recompute
 
-TEXT, GRID = 5, 5
+TEXT, GRID, WORDS = 5, 5, 17
 PLAIN = SamplingConfig()
 
 
 def config(mix, layers=2, last=None, kernel=3):
   return transformer.Config(
-    text_vocab=16,
+    text_vocab=WORDS,
     text=TEXT,
     image_vocab=24,
     grid=GRID,
@@ -38,8 +43,8 @@ def weights(cfg):
 
 
 def captions(count):
-  text = np.random.default_rng(0).integers(0, 16, (count, TEXT))
-  text[:, 3:] = 16 + np.arange(3, TEXT)  # the pads of positions 3 and on
+  text = np.random.default_rng(0).integers(0, WORDS, (count, TEXT))
+  text[:, 3:] = WORDS + np.arange(3, TEXT)  # the pads of positions 3 and on
   return jnp.asarray(text, jnp.int32)
 
 
@@ -92,3 +97,45 @@ def test_the_most_likely_tokens_are_the_forward_pass_s_own(row):
   codes = drawn(generate, cfg, params, samples=1, sampling=SamplingConfig(temperature=0.0))[:, 0]
   logits = transformer.Transformer(cfg).apply({"params": params}, captions(2), jnp.asarray(codes))
   np.testing.assert_array_equal(np.argmax(logits.image_BNV, axis=-1), codes)
+
+
+MESH = sharding.MeshShape(data=2, fsdp=2, model=2)
+
+
+def on_a_mesh(cfg, params, **how):
+  """Drawn by eight devices, each with its part of the weights."""
+  mesh = sharding.make_mesh(MESH)
+  boxed = jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0))
+  params = jax.device_put(params, sharding.shardings(boxed, mesh, sharding.Rules()))
+  kernel = params["image_head"]["kernel"]
+  assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0] // 2, kernel.shape[1] // 2)
+  return drawn(functools.partial(generate, mesh=mesh), cfg, params, **how)
+
+
+@pytest.mark.parametrize(("count", "samples"), [(1, 8), (2, 4), (4, 1)])
+def test_eight_devices_draw_what_one_draws(count, samples):
+  cfg = config(("row", "column"), layers=3, last="conv")
+  params = weights(cfg)
+  got = on_a_mesh(cfg, params, count=count, samples=samples)
+  np.testing.assert_array_equal(got, drawn(generate, cfg, params, count=count, samples=samples))
+  assert len(np.unique(got)) > 5
+
+
+def test_on_a_mesh_weights_stay_where_they_are():
+  cfg = dataclasses.replace(config(("row", "column"), layers=3, last="conv"), heads=8, head_dim=32)
+  mesh = sharding.make_mesh(MESH)
+  boxed = jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0))
+  layout = sharding.shardings(boxed, mesh, sharding.Rules())
+  params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(boxed), layout)
+  numbers = jnp.arange(1), jnp.arange(8)
+  lowered = generate.lower(params, captions(1), jax.random.key(0), *numbers, model=cfg, sampling=PLAIN, mesh=mesh)
+  program = hlo.read(lowered.compile().as_text(), 8)
+  smallest = cfg.dim * cfg.dim * 4 // 4  # bytes of a square kernel on each of its four devices
+  every_token = [each for each in program.collectives if each.times >= GRID**2]
+  assert len(every_token) > 10
+  assert max(each.bytes for each in every_token) < smallest
+
+
+def test_rows_that_do_not_divide_are_an_error(row):
+  with pytest.raises(UserError, match="batch of 3 does not divide over 4 devices"):
+    on_a_mesh(*row, count=1, samples=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle plan EXPERIMENT --topology NAME [NAME ...] [--stage transformer] [--batch N | --largest-batch]
+usage: dalle plan EXPERIMENT --topology NAME [NAME ...] [--stage transformer] [--batch N | --largest-batch] [--sample]
                   [--json FILE] [--plot FILE.png] [--FIELD VALUE ...]
 
 Compiles a stage's train step for TPUs and GPUs that are not here, and says what a device holds, whether that fits, what
@@ -16,7 +16,9 @@ is sent, and the greatest utilisation that the compiled program allows. Several 
 topologies    v4:4x4x4 v5e:16x16 v5p:8x8x16 v6e:16x16 tpu7x:4x4x4 (needs `make libtpu`)
               h100:8 h200:64                                     (needs `make gpu-compiler`)
 
---largest-batch searches for the largest batch that fits. Every field of the experiment is a flag, as of dalle train:
+--sample plans the stage's sampler instead: a batch of samples of one caption, drawn at the same time, with weights in
+the dtype that they are used in. --largest-batch searches for the largest batch that fits. Every field of the experiment
+is a flag, as of dalle train:
 --mesh.fsdp 16 --stages.transformer.accumulate 4
 """
 
@@ -43,7 +45,8 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   file, *rest = argv
-  largest, rest = "--largest-batch" in rest, [arg for arg in rest if arg != "--largest-batch"]
+  largest, sample = "--largest-batch" in rest, "--sample" in rest
+  rest = [arg for arg in rest if arg not in ("--largest-batch", "--sample")]
   from dalle_jax.commands import experiment_flags
 
   experiment_flags.check_file(file)
@@ -62,10 +65,12 @@ def run(argv: list[str]) -> int:
       raise UserError(f"no directory {path.parent} to write {path.name} into: make it first")
   from dalle_jax import bench
   from dalle_jax.commands import progress
-  from dalle_jax.plan import ask, report
+  from dalle_jax.plan import ask, draw, report
 
+  if sample:
+    draw.model_of(stage, given.stage)
   with progress.shown() as tell:
-    results = ask.plan(whole, given.stage, list(given.topology), tell, largest=largest)
+    results = ask.plan(whole, given.stage, list(given.topology), tell, largest=largest, sample=sample)
   for result in results:
     print(report.text(result), end="\n\n")
   if len(results) > 1:
@@ -77,8 +82,9 @@ def run(argv: list[str]) -> int:
     report.plot(results, given.plot)
   not_fitting = [result["topology"] for result in results if not result["fits"]]
   if not_fitting:
+    what, less = ("sampler", "") if sample else ("train step", ", or keep less with remat")
     raise UserError(
-      f"{whole.name}'s {given.stage} does not fit on {', '.join(not_fitting)}: lower the batch, split more over "
-      "--mesh, or keep less with remat"
+      f"{whole.name}'s {given.stage} {what} does not fit on {', '.join(not_fitting)}: lower the batch, or split more "
+      f"over --mesh{less}"
     )
   return 0

@@ -19,7 +19,7 @@ from dalle_jax.evaluation.composition import Judged
 from dalle_jax.evaluation.examples import Examples, Prepared, Words
 from dalle_jax.evaluation.reconstruction import Reconstruction
 from dalle_jax.evaluation.retrieval import Retrieved
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
@@ -136,9 +136,10 @@ def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
   vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeObjective, TransformerNll, ClipContrastive))
   if vae is None or text_to_image is None:
     return None
+  model = text_to_image.objective.model
   return Drawer(
-    transformer=text_to_image.objective.model,
-    transformer_params=text_to_image.params,
+    transformer=model,
+    transformer_params=transformer.in_compute_dtype(text_to_image.params, model),
     dvae=vae.objective.model,
     dvae_params=vae.params,
     clip=clip and clip.objective.model,

@@ -24,6 +24,15 @@ def of_transformer(cfg: transformer.Config) -> int:
   return 3 * (2 * (matrices + heads) + 4 * cfg.dim * pairs)
 
 
+@functools.lru_cache(maxsize=16)
+def of_drawing(cfg: transformer.Config) -> int:
+  """Of drawing a picture with caches: forward alone, of its image tokens; its caption is read once for all samples."""
+  matrices = (12 * cfg.layers * cfg.dim**2 + cfg.dim * cfg.image_vocab) * cfg.grid**2
+  kinds = cfg.kinds()
+  pairs = sum(kinds.count(kind) * int(cfg.pattern(kind).mask()[cfg.text :].sum()) for kind in set(kinds))
+  return 2 * matrices + 4 * cfg.dim * pairs
+
+
 def of_products(function: Callable[..., Any], *shapes: Any) -> int:
   """Of a function's matrix products and convolutions, as often as they run, on arguments of these shapes."""
   return _of_jaxpr(jax.make_jaxpr(function)(*shapes).jaxpr)

@@ -121,7 +121,7 @@ _look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 class Mlp(nn.Module):
-  """Two linear maps through 4 D hidden units with `quick_gelu` between."""
+  """Two linear maps through 4 D hidden units with `quick_gelu` between. rows: the logical axis of the first of x's."""
 
   dim: int
   std_in: float
@@ -129,15 +129,15 @@ class Mlp(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+  def __call__(self, x: Float[Array, "B L D"], rows: str | None = "batch") -> Float[Array, "B L D"]:
     d, f = self.dim, 4 * self.dim
     h_BLF = Linear((d, f), ("embed", "mlp"), self.std_in, self.dtype, name="up")(x)
-    h_BLF = constrain(quick_gelu(h_BLF), "batch", "seq", "mlp")
+    h_BLF = constrain(quick_gelu(h_BLF), rows, "seq", "mlp")
     return Linear((f, d), ("mlp", "embed"), self.std_out, self.dtype, name="down")(h_BLF)
 
 
 class Qkv(nn.Module):
-  """Queries, keys and values of all heads, by three matrices in one kernel [3, D, H K].
+  """Queries, keys and values of all heads, by three matrices in one kernel [3, D, H K]. rows: as of `Mlp`, of results.
 
   Heads and their dimension are one axis: a TPU's memory keeps arrays whose last axis is 64 in twice the room.
   """
@@ -149,7 +149,7 @@ class Qkv(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BLD: Float[Array, "B L D"]
+    self, x_BLD: Float[Array, "B L D"], rows: str | None = "batch"
   ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"], Float[Array, "B L H K"]]:
     d, width = x_BLD.shape[-1], self.heads * self.head_dim
     kernel = self.param("kernel", axes(nn.initializers.normal(self.std), None, "embed", "heads"), (3, d, width))
@@ -159,7 +159,7 @@ class Qkv(nn.Module):
       product(x_BLD, w_DE, names, self.dtype) + b_E.astype(self.dtype)[None, None] for w_DE, b_E in zip(kernel, bias)
     )
     shape = (*x_BLD.shape[:-1], self.heads, self.head_dim)
-    q, k, v = (constrain(y_BLE.reshape(shape), "batch", "seq", "heads", "head_dim") for y_BLE in made)
+    q, k, v = (constrain(y_BLE.reshape(shape), rows, "seq", "heads", "head_dim") for y_BLE in made)
     return q, k, v
 
 

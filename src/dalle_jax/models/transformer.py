@@ -116,6 +116,21 @@ class Caches(NamedTuple):
   tail: tuple[PyTree, ...]
 
 
+class Layout(NamedTuple):
+  """Logical axes: of the residual stream's rows and width, and of the rows in attention."""
+
+  rows: str | None
+  embed: str | None
+  attention: str | None
+
+
+# In training the weights come to the rows. In drawing they stay, and the few rows' parts go round: text whole to each
+# device, a step's rows to where their caches lie.
+TRAINING = Layout("batch", None, "batch")
+READING = Layout(None, "embed", None)
+DRAWING = Layout("rows", "embed", "batch")
+
+
 class Block(nn.Module):
   """Attention and MLP, each a branch of the residual stream that starts with a norm."""
 
@@ -136,9 +151,10 @@ class Block(nn.Module):
     self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
     """The whole stream without a cache; with one and no j the start of the stream; with j image position j alone."""
-    o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD)), cache, j)
-    x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), "batch", "seq", None)
-    return constrain(x_BLD + self.mlp(self.norm_2(x_BLD)), "batch", "seq", None), cache
+    lay = _layout(cache, j)
+    o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j)
+    x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
+    return constrain(x_BLD + self.mlp(self.norm_2(x_BLD), lay.rows), lay.rows, "seq", lay.embed), cache
 
   def _attend(
     self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Int[Array, ""] | None
@@ -149,7 +165,7 @@ class Block(nn.Module):
     if j is None:
       return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
     o_BHK, cache = decode.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
-    return o_BHK[:, None], cache
+    return o_BHK[:, None], _split(cache, "batch")
 
 
 class Period(nn.Module):
@@ -233,7 +249,8 @@ class Transformer(nn.Module):
     grid = self.cfg.grid
     x_BD = before_BD + (self.row.table()[j // grid] + self.column.table()[j % grid])[None]
     x_BLD, caches = self._blocks(x_BD[:, None], caches, j)
-    return _scores(self.image_head, self.norm(x_BLD))[:, 0], caches
+    logits_BLV = constrain(self.image_head(self.norm(x_BLD)), "rows", "seq", "vocab")
+    return constrain(logits_BLV[:, 0], "batch", None), caches
 
   def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     return self._shift(0, self.text_token(text_BT[:, :-1])) + self.text_position.table()[None]
@@ -252,7 +269,8 @@ class Transformer(nn.Module):
   def _blocks(
     self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Int[Array, ""] | None
   ) -> tuple[Float[Array, "B L D"], Caches]:
-    x_BLD = constrain(x_BLD, "batch", "seq", None)
+    lay = _layout(caches, j)
+    x_BLD = constrain(x_BLD, lay.rows, "seq", lay.embed)
     periods: Any = ()
     if self.cfg.scanned:
       x_BLD, periods = self.periods(x_BLD, caches.periods if caches else None, j)
@@ -278,6 +296,23 @@ def init_caches(cfg: Config, batch: int) -> Caches:
   return Caches(periods, tuple(cache(kind) for kind in cfg.kinds()[cfg.scanned * len(cfg.mix) :]))
 
 
+def repeat(caches: Caches, samples: int) -> Caches:
+  """What `prefill` made of captions, for so many samples of each, which follow one another."""
+  stacked = jax.vmap(lambda cache: decode.repeat(cache, samples))
+  tail = tuple(_split(decode.repeat(cache, samples), "batch") for cache in caches.tail)
+  return Caches(tuple(stacked(cache) for cache in caches.periods), tail)
+
+
+def in_compute_dtype(params: PyTree, cfg: Config) -> PyTree:
+  """The weights in the dtype that they are used in: the same numbers from less memory, where nothing trains them."""
+  exact = {"norm_1", "norm_2", "norm", "text_head", "image_head"}  # used in float32 always
+
+  def cast(path: tuple[Any, ...], x: Array) -> Array:
+    return x if exact & {getattr(key, "key", None) for key in path} else x.astype(cfg.dtype)
+
+  return jax.tree_util.tree_map_with_path(cast, params)
+
+
 def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
   """The same model with every block by itself: what draws fastest, because no loop copies the caches."""
   params = dict(params)
@@ -287,6 +322,17 @@ def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
       index = p * len(cfg.mix) + int(name.removeprefix("block_"))
       params[f"block_{index}"] = jax.tree.map(lambda x, p=p: x[p], block)
   return params, dataclasses.replace(cfg, scan=False)
+
+
+def _layout(caches: PyTree | None, j: Int[Array, ""] | None) -> Layout:
+  return TRAINING if caches is None else READING if j is None else DRAWING
+
+
+def _split(cache: decode.Cache, rows: str | None) -> decode.Cache:
+  """The cache, its samples' rows split as named, its heads as all heads are."""
+  of_image = lambda x: constrain(x, rows, "heads", None, None)  # noqa: E731
+  of_text = lambda x: constrain(x, None, "heads", None, None)  # noqa: E731
+  return decode.Cache(*map(of_text, cache[:2]), *map(of_image, cache[2:]))
 
 
 def _block_class(cfg: Config) -> type[Block]:

@@ -18,11 +18,14 @@ Progress = Callable[[str, int, int], None]  # what is compiled, how many of it a
 TRIES = 4  # of batches beside the one that two compilations foretell
 
 
-def plan(whole: Experiment, stage: str, names: list[str], progress: Progress, *, largest: bool = False) -> list[Result]:
-  """What compiling the stage says, for each topology. largest: with the largest batch that fits, found by search.
+def plan(
+  whole: Experiment, stage: str, names: list[str], progress: Progress, *, largest: bool = False, sample: bool = False
+) -> list[Result]:
+  """What compiling the stage's train step says, for each topology.
 
-  Raises UserError for a topology that does not exist, a stage that does not divide over it or can't fit, and where a
-  compiler is missing.
+  largest: with the largest batch that fits, found by search; sample: of its sampler instead, which draws a batch of
+  samples at a time. Raises UserError for a topology that does not exist, a stage that does not divide over it or can't
+  fit, and where a compiler is missing.
   """
   made = [topologies.parse(name) for name in names]
   for each in made:
@@ -30,21 +33,23 @@ def plan(whole: Experiment, stage: str, names: list[str], progress: Progress, *,
   results = []
   for done, topology in enumerate(made):
     progress("topologies", done, len(made))
-    own = _with_largest_batch(whole, stage, topology, progress) if largest else whole
-    results.append(_ask(own, stage, topology, program=True))
+    own = _with_largest_batch(whole, stage, topology, progress, sample=sample) if largest else whole
+    results.append(_ask(own, stage, topology, program=True, sample=sample))
   progress("topologies", len(made), len(made))
   return results
 
 
-def _with_largest_batch(whole: Experiment, stage: str, topology: Topology, progress: Progress) -> Experiment:
+def _with_largest_batch(
+  whole: Experiment, stage: str, topology: Topology, progress: Progress, *, sample: bool
+) -> Experiment:
   """The experiment with the largest batch of the stage that fits. Raises UserError where not even the least does."""
-  unit = _ask(whole, stage, topology, unit=True)["unit"]
+  unit = _ask(whole, stage, topology, unit=True, sample=sample)["unit"]
   probed: dict[int, Result] = {}
 
   def fits(units: int) -> bool:
     if units not in probed:
       progress(f"{topology.name}: batches tried", len(probed), TRIES + 2)
-      probed[units] = _ask(_with_batch(whole, stage, units * unit), stage, topology)
+      probed[units] = _ask(_with_batch(whole, stage, units * unit), stage, topology, sample=sample)
     return probed[units]["fits"]
 
   if not fits(1):

@@ -11,33 +11,36 @@ matplotlib.use("Agg")
 
 GIB = 2**30
 KINDS = ("params", "optimizer", "average", "frozen", "batch", "temporaries")
+DRAWING = ("params", "batch", "temporaries")
 ESTIMATE = "estimate from compilers' cycles, no time: waits for memory are not in it"
 
 
 def text(result: dict[str, Any]) -> str:
   """One plan."""
   mesh = " x ".join(f"{axis} {size}" for axis, size in result["mesh"].items())
-  memory, devices = result["memory"], result["devices"]
+  memory, devices, draws = result["memory"], result["devices"], result["program"] == "sampler"
   each = result["batch"] / devices
   parts = f" in {result['accumulate']} parts" if result["accumulate"] > 1 else ""
   lines = [
-    f"{result['stage']} on {result['topology']}: {devices} devices ({mesh}), batch {result['batch']:,}{parts}, "
-    f"{each:g} a device",
+    f"{result['stage']}'s {result['program']} on {result['topology']}: {devices} devices ({mesh}), "
+    f"batch {result['batch']:,}{parts}, {each:g} a device",
     "",
     f"{'on each device':32}{'GiB':>9}",
-    *(f"  {_name(kind):30}{memory[kind] / GIB:9.2f}" for kind in KINDS),
-    f"  {'(gradients, in temporaries)':30}{memory['gradients'] / GIB:9.2f}",
+    *(f"  {_name(kind):30}{memory[kind] / GIB:9.2f}" for kind in (DRAWING if draws else KINDS)),
+    f"  {_inside(draws):30}{memory['caches' if draws else 'gradients'] / GIB:9.2f}",
     f"  {'in all':30}{memory['total'] / GIB:9.2f} of {memory['limit'] / GIB:.2f}: {_fits(result)}",
     "",
-    f"{result['flops_per_example']:.4g} FLOPs an example, {result['flops_per_step']:.4g} a step, forward and backward",
+    f"{result['flops_per_example']:.4g} FLOPs {'a picture' if draws else 'an example'}, {result['flops_per_step']:.4g} "
+    f"{'a batch, forward with caches' if draws else 'a step, forward and backward'}",
   ]
   if "collectives" in result:
-    lines += ["", f"{'a step, of each device':24}{'devices':>8}{'calls':>8}{'GiB':>10}{'GiB sent':>10}"]
+    head = f"a {'batch' if draws else 'step'}, of each device"
+    lines += ["", f"{head:24}{'devices':>8}{'calls':>8}{'GiB':>10}{'GiB sent':>10}"]
     lines += [
       f"  {row['kind']:22}{row['group']:8}{row['calls']:8,}{row['bytes'] / GIB:10.3f}{row['sent'] / GIB:10.3f}"
       for row in result["collectives"]
     ]
-    lines += ["", *_ceiling(result)]
+    lines += ["", *(_rate(result) if draws else _ceiling(result))]
   if "compile_s" in result:
     lines.append(f"traced in {result['lower_s']:.0f} s, compiled in {result['compile_s']:.0f} s")
   return "\n".join(lines)
@@ -96,6 +99,18 @@ def _ceiling(result: dict[str, Any]) -> list[str]:
     f"  {cycles}",
     f"  {own['collectives']:.4g} of collectives at the links' published rate",
   ]
+
+
+def _rate(result: dict[str, Any]) -> list[str]:
+  return [
+    f"at most {result['pictures_per_s']:.3g} pictures a second",
+    f"  (estimate from {result['bytes_read_a_token'] / GIB:.2f} GiB that each device reads for a token of all samples and",
+    "  from FLOPs, at published rates; nothing that is sent is in it)",
+  ]
+
+
+def _inside(draws: bool) -> str:
+  return "(keys and values, in those)" if draws else "(gradients, in temporaries)"
 
 
 def _fits(result: dict[str, Any]) -> str:

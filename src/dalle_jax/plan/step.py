@@ -45,12 +45,11 @@ def batch_shapes(stage: Stage) -> dict[str, jax.ShapeDtypeStruct]:
   return found
 
 
-def lower(whole: Experiment, name: str, mesh: Mesh) -> jax.stages.Lowered:
-  """The stage's step, lowered for the mesh's devices. Raises UserError as `arguments`, and what tracing does."""
+def lower(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...]) -> jax.stages.Lowered:
+  """The stage's step on these arguments, lowered for the mesh's devices. Raises what tracing does."""
   stage = whole.stage(name)
   options = {"seed": whole.seed, "mesh": mesh, "rules": whole.rules, "accumulate": stage.accumulate}
   step = make_step(stage.objective, stage.optimizer, **options)
-  given = arguments(whole, name, mesh)
   with jax.set_mesh(mesh):  # what kernels ask for the kind of device that they are lowered for
     return step.lower(*given)
 

@@ -17,51 +17,59 @@ import jax.numpy as jnp
 from dalle_jax import config, sharding
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment
-from dalle_jax.models import transformer
+from dalle_jax.models import flops, transformer
 from dalle_jax.ops.sparse_attention import tpu_cycles
-from dalle_jax.plan import ceiling, compiled, hlo, kernels, step, topologies
+from dalle_jax.plan import ceiling, compiled, draw, hlo, kernels, step, topologies
 from dalle_jax.plan.topologies import Topology
 
 Result = dict[str, Any]
 
 
-def plan(whole: Experiment, name: str, topology: Topology, *, program: bool = True) -> Result:
+def plan(whole: Experiment, name: str, topology: Topology, *, program: bool = True, sample: bool = False) -> Result:
   """What compiling the stage's step for the topology says. program: whether the program is read too.
+
+  sample: of the stage's sampler instead, whose samples are the batch.
 
   Raises UserError, before anything is compiled, where the stage does not divide over the devices.
   """
   devices = topology.devices()
   mesh = sharding.make_mesh(whole.mesh, devices)
   stage, begin = whole.stage(name), time.monotonic()
-  state, frozen, batch = step.arguments(whole, name, mesh)
-  compiled.check_room(state, frozen, batch, topology.chip, len(devices))
-  lowered = step.lower(whole, name, mesh)
+  given = (draw if sample else step).arguments(whole, name, mesh)
+  shapes = draw.sizes(whole, name, mesh, given) if sample else compiled.of_training(*given)
+  compiled.check_room(shapes, topology.chip, len(devices))
+  lowered = (draw if sample else step).lower(whole, name, mesh, given)
   lowered_s, begin = time.monotonic() - begin, time.monotonic()
-  flops = stage.objective.flops()
+  flops_each = flops.of_drawing(stage.objective.model) if sample else stage.objective.flops()
   result = {
     "compiler": _compiler(topology),
+    "program": "sampler" if sample else "train step",
     "stage": name,
     "topology": topology.name,
     "devices": len(devices),
     "mesh": dict(mesh.shape),
     "batch": stage.batch,
-    "accumulate": stage.accumulate,
-    "flops_per_example": flops,
-    "flops_per_step": flops * stage.batch,
+    "accumulate": 1 if sample else stage.accumulate,
+    "flops_per_example": flops_each,
+    "flops_per_step": flops_each * stage.batch,
   }
-  counting = _count(stage.objective.model, topology) if program else None
+  if sample:
+    result |= draw.estimate(whole, name, mesh, given, topology.chip)
+  counting = _count(stage.objective.model, topology) if program and not sample else None
   try:
     made = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    found = compiled.too_large(error, state, frozen, batch, topology.chip)
+    found = compiled.too_large(error, shapes, topology.chip)
     if counting:
       counting.stop()
     if found is None:
       raise
     return result | {"memory": dataclasses.asdict(found), "fits": False}
   compile_s = time.monotonic() - begin
-  found = compiled.memory(made, state, frozen, batch, topology.chip)
+  found = compiled.memory(made, shapes, topology.chip)
   result |= {"lower_s": lowered_s, "compile_s": compile_s, "memory": dataclasses.asdict(found), "fits": found.fits}
+  if sample and program:
+    return result | {"collectives": _by_kind(hlo.read(made.as_text(), len(devices)).collectives)}
   return result | (_program(made, whole, name, topology, mesh, counting) if program else {})
 
 
@@ -102,8 +110,8 @@ def _program(made, whole: Experiment, name: str, topology: Topology, mesh, count
     heads = model.heads / split(parts.heads)
     of_kernels = ceiling.attention_cycles(program, model, cycles, examples, heads, topology.chip.name)
     found["cycles_per_head"] = cycles
-  flops = stage.objective.flops() * stage.batch / devices
-  return found | {"ceiling": dataclasses.asdict(ceiling.estimate(program, flops, topology, of_kernels))}
+  own = stage.objective.flops() * stage.batch / devices
+  return found | {"ceiling": dataclasses.asdict(ceiling.estimate(program, own, topology, of_kernels))}
 
 
 def _by_kind(collectives: Sequence[hlo.Collective]) -> list[Result]:
@@ -126,9 +134,11 @@ def main() -> int:
     if asked.get("unit"):
       mesh = sharding.make_mesh(whole.mesh, topology.devices())
       parts = math.prod(mesh.shape[axis] for axis in whole.rules.batch)
-      result = {"unit": parts * whole.stage(asked["stage"]).accumulate}
+      accumulate = 1 if asked.get("sample") else whole.stage(asked["stage"]).accumulate
+      result = {"unit": parts * accumulate}
     else:
-      result = plan(whole, asked["stage"], topology, program=asked.get("program", False))
+      what = {name: asked.get(name, False) for name in ("program", "sample")}
+      result = plan(whole, asked["stage"], topology, **what)
   except UserError as error:
     result = {"error": str(error)}
   print(json.dumps(result))

@@ -1,23 +1,27 @@
 """Image tokens from captions: one program that reads each caption once, then draws its samples token by token.
 
-    caption's keys and values, once a caption -> repeated for its samples -> scan over N image tokens with caches
+    caption's keys and values, once for all of its samples -> scan over N image tokens with caches
 
 A token equals full recomputation's under the same noise (`generate_recompute`, the definition and the tests' oracle).
 
 C captions, S samples of each, B = C S rows, T text positions, N image tokens, V codebook.
 """
 
+import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key, PyTree
 
+from dalle_jax import sharding
 from dalle_jax.models import transformer
 from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
+from dalle_jax.sharding import Rules
 
 
-@functools.partial(jax.jit, static_argnames=("model", "sampling"))
+@functools.partial(jax.jit, static_argnames=("model", "sampling", "mesh", "rules"))
 def generate(
   params: PyTree,
   text_CT: Int[Array, "C T"],
@@ -27,16 +31,35 @@ def generate(
   *,
   model: transformer.Config,
   sampling: SamplingConfig,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
 ) -> Int[Array, "C S N"]:
   """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
 
   key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
+  mesh: where the parameters lie, by these rules. They stay there; the rows and their caches are split as a batch is.
+  Raises UserError where the rows do not divide over the mesh.
   """
+  if mesh:
+    sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)
+  with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
+    return _generate(params, text_CT, key, caption_C, sample_S, model, sampling)
+
+
+def _generate(
+  params: PyTree,
+  text_CT: Array,
+  key: Array,
+  caption_C: Array,
+  sample_S: Array,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+) -> Array:
   params, model = transformer.unroll(params, model)
   net = transformer.Transformer(model)
   captions, samples = text_CT.shape[0], sample_S.shape[0]
   caches = net.apply({"params": params}, text_CT, transformer.init_caches(model, captions), method="prefill")
-  caches = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=0), caches)
+  caches = transformer.repeat(caches, samples)
   keys_B = _row_keys(key, caption_C, sample_S)
 
   def step(carry, j):

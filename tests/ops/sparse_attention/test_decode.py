@@ -131,7 +131,7 @@ def test_the_12_billion_model_caches_287_7_megabytes_of_image_a_sample(scan):
   caches = jax.eval_shape(lambda: transformer.init_caches(transformer.Config(dtype="bfloat16", scan=scan), 1))
   layers = jax.tree.leaves(caches, is_leaf=lambda x: isinstance(x, decode.Cache))
   size = lambda name: sum(getattr(c, name).size * 2 for c in layers)  # noqa: E731
-  image, text = (size(f"{what}_k_BH{a}K") + size(f"{what}_v_BH{a}K") for what, a in (("image", "S"), ("text", "T")))
+  image, text = (size(f"{what}_k_{a}K") + size(f"{what}_v_{a}K") for what, a in (("image", "BHS"), ("text", "CHT")))
   assert image == 2 * 2 * 3968 * (47 * 33 + 16 * 1024 + 192)
   assert round(image / 1e6, 1) == 287.7
   assert round(text / 1e6) == 260  # once a caption, whatever the number of samples

@@ -1,10 +1,12 @@
 """One image position after the other, with keys and values kept: what drawing does.
 
-A cache holds all text keys, and of the image only those that its pattern can still see: a ring of the last `slots`
-positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by column, where a column's keys lie
-side by side. A step's work does not depend on which position it is. Text first, joint softmax.
+A cache holds all text keys, once for all samples of a caption, and of the image only those that its pattern can still
+see: a ring of the last `slots` positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by
+column, where a column's keys lie side by side. A step's work does not depend on which position it is. Text first, joint
+softmax.
 
-B batch, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots, W grid.
+C captions, R samples of each, B = C R rows, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots,
+W grid.
 """
 
 from typing import NamedTuple
@@ -20,10 +22,10 @@ from dalle_jax.ops.sparse_attention.reference import MASKED, masked_softmax
 
 
 class Cache(NamedTuple):
-  """Keys and values of one layer. The batch comes first, so that rows can be repeated; then heads, as a step reads."""
+  """Keys and values of one layer: a caption's, and of each of its samples, which follow one another."""
 
-  text_k_BHTK: Float[Array, "B H T K"]
-  text_v_BHTK: Float[Array, "B H T K"]
+  text_k_CHTK: Float[Array, "C H T K"]
+  text_v_CHTK: Float[Array, "C H T K"]
   image_k_BHSK: Float[Array, "B H S K"]
   image_v_BHSK: Float[Array, "B H S K"]
 
@@ -47,6 +49,12 @@ def init_cache(pattern: Pattern, batch: int, heads: int, head_dim: int, dtype: j
   return Cache(shape(pattern.text), shape(pattern.text), shape(slots(pattern)), shape(slots(pattern)))
 
 
+def repeat(cache: Cache, samples: int) -> Cache:
+  """The cache of a caption's one row, for so many samples of it."""
+  rows = lambda x: jnp.repeat(x, samples, axis=0)  # noqa: E731
+  return cache._replace(image_k_BHSK=rows(cache.image_k_BHSK), image_v_BHSK=rows(cache.image_v_BHSK))
+
+
 def attend_prefix(
   q_BPHK: Float[Array, "B P H K"], k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern
 ) -> Float[Array, "B P H K"]:
@@ -68,8 +76,8 @@ def prefill(cache: Cache, k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, 
     x_BHPK = x_BPHK.swapaxes(1, 2).astype(text.dtype)
     return x_BHPK[:, :, :t], image.at[:, :, at_S].set(x_BHPK[:, :, t + last]) if given else image
 
-  text_k, image_k = fill(cache.text_k_BHTK, cache.image_k_BHSK, k_BPHK)
-  text_v, image_v = fill(cache.text_v_BHTK, cache.image_v_BHSK, v_BPHK)
+  text_k, image_k = fill(cache.text_k_CHTK, cache.image_k_BHSK, k_BPHK)
+  text_v, image_v = fill(cache.text_v_CHTK, cache.image_v_BHSK, v_BPHK)
   return Cache(text_k, text_v, image_k, image_v)
 
 
@@ -88,14 +96,26 @@ def decode_step(
   k_BHSK, v_BHSK, position_S = _window(cache, j, pattern)
   seen_S = (position_S >= 0) & pattern.image_allowed(j, position_S)
   scale = q_BHK.shape[-1] ** -0.5
-  score = lambda keys: jnp.einsum("BHK,BHSK->BHS", q_BHK, keys, precision=_precision(keys)).astype(jnp.float32) * scale  # noqa: E731
-  text_BHT, image_BHS = score(cache.text_k_BHTK), jnp.where(seen_S, score(k_BHSK), MASKED)
+  samples = q_BHK.shape[0] // cache.text_k_CHTK.shape[0]
+  product = lambda axes, a, b: jnp.einsum(axes, a, b, precision=_precision(b))  # noqa: E731
+  of_text = lambda axes, a, b: _rows(product(axes, _by_caption(a, samples), b))  # noqa: E731
+  text_BHT = of_text("CRHK,CHTK->CRHT", q_BHK, cache.text_k_CHTK).astype(jnp.float32) * scale
+  image_BHS = product("BHK,BHSK->BHS", q_BHK, k_BHSK).astype(jnp.float32) * scale
+  image_BHS = jnp.where(seen_S, image_BHS, MASKED)
   top = jnp.maximum(jnp.max(text_BHT, axis=-1, initial=MASKED), jnp.max(image_BHS, axis=-1))[..., None]
   text_BHT, image_BHS = jnp.exp(text_BHT - top), jnp.exp(image_BHS - top)
   total_BH = jnp.sum(text_BHT, axis=-1) + jnp.sum(image_BHS, axis=-1)
-  mix = lambda p, v: jnp.einsum("BHS,BHSK->BHK", p.astype(v.dtype), v, precision=_precision(v))  # noqa: E731
-  o_BHK = mix(text_BHT, cache.text_v_BHTK) + mix(image_BHS, v_BHSK)
+  o_BHK = of_text("CRHT,CHTK->CRHK", text_BHT.astype(v_BHSK.dtype), cache.text_v_CHTK)
+  o_BHK += product("BHS,BHSK->BHK", image_BHS.astype(v_BHSK.dtype), v_BHSK)
   return (o_BHK / total_BH[..., None].astype(o_BHK.dtype)).astype(v_BHK.dtype), cache
+
+
+def _by_caption(x: Array, samples: int) -> Array:
+  return x.reshape(-1, samples, *x.shape[1:])
+
+
+def _rows(x: Array) -> Array:
+  return x.reshape(-1, *x.shape[2:])
 
 
 def _slot(j, pattern: Pattern):
