@@ -9,6 +9,9 @@ DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
+# Tests run in two processes; the one that has none left takes some of the other's.
+SPREAD := -n 2 --dist worksteal
+
 # Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
 # STEPS="--transformer-steps 4200".
 SCENES := --train 10000
@@ -67,10 +70,10 @@ endef
 test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
-	$(ENV)/bin/python -m pytest -m "not slow and not gpu"
+	$(ENV)/bin/python -m pytest -m "not slow and not gpu" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
-	$(ENV)/bin/python -m pytest -m "slow and not gpu"
+	$(ENV)/bin/python -m pytest -m "slow and not gpu" $(SPREAD)
 
 test-gpu: $(READY)  ## run the tests that need an NVIDIA GPU (of compute capability 9.0, with dalle-jax[cuda] installed)
 	JAX_PLATFORMS=cuda,cpu timeout 900 $(ENV)/bin/python -m pytest -m gpu

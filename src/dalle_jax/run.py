@@ -33,7 +33,7 @@ from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.showing import hooks
-from dalle_jax.training import lock
+from dalle_jax.training import compile_cache, lock
 from dalle_jax.training.loop import train
 from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.throughput import Work
@@ -60,7 +60,7 @@ def run(
   if Path(path).resolve() == Path(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
-  with lock.held(Path(path)):
+  with lock.held(Path(path)), compile_cache.under(Path(path)):
     workdir = Workdir.claim(path, experiment)
     if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
       with workdir.timed("tokenizer"):

@@ -3,7 +3,7 @@
 Models name the axes of their arrays by what they mean ("embed", "heads"); `Rules` maps those names to mesh axes; here
 the names are resolved, strictly. A misspelt name is an error on a laptop too, never a silent replica on a pod.
 
-    data   the batch is split, parameters are copied
+    data   the batch is split, parameters are copied; the one axis that goes from slice to slice of a TPU pod
     fsdp   the batch is split, and so is every parameter, gathered where it is used
     model  heads, hidden units and vocabularies are split
 """
@@ -78,7 +78,10 @@ LOGICAL_AXES = (*(field.name for field in dataclasses.fields(Rules)), "rows")
 
 
 def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """A mesh over all devices (or those given). Raises UserError when the shape does not use exactly these."""
+  """A mesh over all devices (or those given), the slices of a TPU's pod along `data`, outermost.
+
+  Raises UserError when the shape does not use exactly these, or when slices share what is sent most.
+  """
   devices = jax.devices() if devices is None else devices
   sizes = [shape.data, shape.fsdp, shape.model]
   known = math.prod(size for size in sizes if size != -1)
@@ -89,8 +92,19 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
       f"got a mesh of {_sizes(shape)} for {len(devices)} devices, wanted a product of {len(devices)}: "
       "change the mesh, or set one axis to -1"
     )
+  on_tpu = devices[0].platform == "tpu"
+  slices = len({getattr(device, "slice_index", 0) for device in devices}) if on_tpu else 1
+  if sizes[0] % slices:
+    raise UserError(
+      f"got a mesh of {_sizes(shape)} for {slices} slices of {len(devices) // slices} devices: between slices goes the "
+      f"data axis alone, so data is to be a multiple of {slices}"
+    )
   # Mesh axes may share an axis of a TPU's torus: 16x16 chips can be 2 x 16 x 8.
-  grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  if slices == 1:
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  else:
+    within, between = [sizes[0] // slices, *sizes[1:]], [slices, 1, 1]
+    grid = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
   return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 

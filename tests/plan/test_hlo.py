@@ -108,3 +108,16 @@ def test_a_program_of_this_machine_is_read_as_it_was_written():
   gathers = [each for each in program.collectives if each.kind == "all-gather"]
   assert sum(each.bytes * each.times for each in gathers) == 5 * 64 * 64 * 4
   assert {each.group for each in gathers} == {8}
+
+
+def test_what_the_hosts_send_from_slice_to_slice_counts_too():
+  attributes = '_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"'
+  text = f"""
+ENTRY %main (a: f32[4]) -> f32[4] {{
+  %send.9 = (f32[128,8]{{1,0}}, u32[], token[]) send(%a, %after-all.9), channel_id=19, is_host_transfer=true, frontend_attributes={{{attributes}}}
+  %send.1 = (f32[4]{{0}}, u32[], token[]) send(%a, %after-all.1), channel_id=3
+}}
+"""
+  (found,) = hlo.read(text, 8).collectives
+  assert found == Collective("all-reduce between slices", 4 * 128 * 8, 2, 1)
+  assert found.sent == 4 * 128 * 8  # twice the half

@@ -38,11 +38,22 @@ def test_a_topology_is_a_chip_and_how_many(name, chip, shape):
     ("v5e", "as in v5e:16x16"),
     ("h200:0", "as in h200:8"),
     ("h200:12", "come in hosts of 8"),
+    ("0xv5e:4x4", "how many slices of TPUs there are"),
+    ("2xh200:8", "how many slices of TPUs there are"),
+    ("2xv5e:four", "as in v5e:16x16"),
   ],
 )
 def test_a_topology_that_does_not_exist_is_one_line(name, words):
   with pytest.raises(UserError, match=words):
     topologies.parse(name)
+
+
+def test_several_slices_are_named_before_the_chip():
+  made = topologies.parse("2xv5e:4x8")
+  assert (made.slices, made.chip.name, made.shape) == (2, "v5e", (4, 8))
+  program = Program((Collective("all-reduce", 400 * 10**6, 2, 2),), (), 1_000_000)
+  found = ceiling.estimate(program, flops=2**17 * 5e5, topology=made, of_kernels=0.0)
+  assert (found.mfu_hidden, found.mfu_shown, found.collectives) == (0.5, None, None)
 
 
 def test_a_group_lies_along_as_few_axes_as_hold_it():
@@ -159,6 +170,7 @@ def libtpu():
     ("v5e:2x4", {"mesh": sharding.MeshShape(data=3)}, "got a mesh of data=3, fsdp=1, model=1 for 8 devices"),
     ("v5e:2x4", {"mesh": sharding.MeshShape(data=2, model=4)}, "does not divide over 4 devices"),
     ("v5e:8x8", {"mesh": sharding.MeshShape()}, "a batch of 8 does not divide over 64 devices"),
+    ("2xv5e:2x2", {"mesh": sharding.MeshShape(data=1, fsdp=8)}, "data is to be a multiple of 2"),
   ],
 )
 @pytest.mark.slow
@@ -208,6 +220,21 @@ def test_the_12_billion_model_s_sampler_takes_half_the_memory_and_reads_what_its
   seen = position * (47 * 33 + 16 * 32 + 192)
   assert found["bytes_read_a_token"] == sizes["params"] + text / 2 + seen / 2 * 128 / 4
   assert found["pictures_per_s"] == pytest.approx(128 / 1024 * 4800e9 / found["bytes_read_a_token"])
+
+
+@pytest.mark.slow
+def test_between_two_slices_goes_no_weight(libtpu):
+  whole = replace(tiny(), mesh=sharding.MeshShape(data=-1, fsdp=4))
+  (found,) = ask.plan(whole, "transformer", ["2xv5e:2x2"], lambda *_: None)
+  assert (found["devices"], found["mesh"]) == (8, {"data": 2, "fsdp": 4, "model": 1})
+  # Gathered within a slice, over 4; between the slices gradients are added up, some in bfloat16, each device's quarter.
+  gathered = {row["group"] for row in found["collectives"] if row["kind"] in ("all-gather", "reduce-scatter")}
+  assert gathered == {4}
+  (between,) = (row for row in found["collectives"] if row["kind"] == "all-reduce between slices")
+  assert between["group"] == 2
+  assert 0.5 < between["bytes"] / found["memory"]["params"] < 1.5
+  assert found["ceiling"]["mfu_shown"] is None
+  assert "no rate is published" in report.text(found)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ Compiles a stage's train step for TPUs and GPUs that are not here, and says what
 is sent, and the greatest utilisation that the compiled program allows. Several topologies are compared.
 
 topologies    v4:4x4x4 v5e:16x16 v5p:8x8x16 v6e:16x16 tpu7x:4x4x4 (needs `make libtpu`)
+              2xv5e:16x16: two slices, between which the mesh's data axis goes
               h100:8 h200:64                                     (needs `make gpu-compiler`)
 
 --sample plans the stage's sampler instead: a batch of samples of one caption, drawn at the same time, with weights in

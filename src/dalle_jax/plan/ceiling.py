@@ -3,7 +3,8 @@
 cycles   the compiler's estimates of its own operations, each as often as it runs, and for the attention kernels the
          cycles of their schedules. No waits for memory, no clock that slows down: a ceiling, never a time
 hidden   as if every collective ran beside the computation
-shown    as if none did: bytes sent, at the published rate of the links along the axes that the group lies on
+shown    as if none did: bytes sent, at the published rate of the links along the axes that the group lies on; of
+         several slices not known, because no rate is published for the network between them
 """
 
 import dataclasses
@@ -23,9 +24,9 @@ class Ceiling:
 
   compiler: int
   kernels: float
-  collectives: float
+  collectives: float | None
   mfu_hidden: float
-  mfu_shown: float
+  mfu_shown: float | None
 
 
 def estimate(program: Program, flops: float, topology: Topology, of_kernels: float) -> Ceiling:
@@ -33,13 +34,13 @@ def estimate(program: Program, flops: float, topology: Topology, of_kernels: flo
   chip = topology.chip
   clock = chip.peak / chip.per_cycle
   seconds = sum(each.sent / (chip.link * topology.axes(each.group)) for each in program.collectives)
-  busy = program.cycles + of_kernels
+  busy, sent = program.cycles + of_kernels, seconds * clock if topology.slices == 1 else None
   return Ceiling(
     compiler=program.cycles,
     kernels=of_kernels,
-    collectives=seconds * clock,
+    collectives=sent,
     mfu_hidden=flops / (busy * chip.per_cycle),
-    mfu_shown=flops / ((busy + seconds * clock) * chip.per_cycle),
+    mfu_shown=None if sent is None else flops / ((busy + sent) * chip.per_cycle),
   )
 
 

@@ -3,6 +3,7 @@
 The compiler counts the body of a loop once. Here the program is walked from its entry, and a loop's body counts as
 often as its condition lets it run.
 
+What goes between slices of a TPU pod is sent by the hosts: a send whose attributes name the collective, and the slices.
 A TPU's reduce-scatter stands in the text as a fusion that calls an all-reduce and keeps a part of it.
 """
 
@@ -22,6 +23,7 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _CALLS = re.compile(r"\b(calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-~]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_BETWEEN = re.compile(r'_xla_megascale_target="\{([^}]*)\}.*_xla_megascale_transfer_type="(\w+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -37,7 +39,7 @@ class Collective:
   @property
   def sent(self) -> float:
     """Bytes that a device sends in a step, by the best algorithm on a ring."""
-    share = {"all-reduce": 2.0, "collective-permute": 1.0}.get(self.kind, 1.0)
+    share = 2.0 if self.kind.startswith("all-reduce") else 1.0
     part = 1.0 if self.kind == "collective-permute" else (self.group - 1) / self.group
     return share * self.bytes * part * self.times
 
@@ -71,6 +73,9 @@ def read(text: str, devices: int) -> Program:
       group = _group(line, devices)
       size = _bytes(line, opcode, kind, group)
       collectives.append(Collective("reduce-scatter" if scattered else kind, size, group, times))
+    elif opcode == "send" and (between := _BETWEEN.search(line)):
+      kind = f"{between[2].lower().replace('_', '-')} between slices"
+      collectives.append(Collective(kind, _first_bytes(line), between[1].count(",") + 1, times))
     elif opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in line:
       kernels.append(Kernel(_OP.match(line)[1], _where(line), times))
     elif not fused and (found := _CYCLES.search(line)):
@@ -144,6 +149,12 @@ def _bytes(line: str, opcode: str, kind: str, group: int) -> int:
   if opcode != kind and kind == "collective-permute":
     return total // 2
   return total * group if kind == "reduce-scatter" else total
+
+
+def _first_bytes(line: str) -> int:
+  """Of the array that is sent; a number and a token stand beside it."""
+  dtype, shape = _ARRAY.findall(line)[0]
+  return BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
 
 
 def _group(line: str, devices: int) -> int:

@@ -35,9 +35,9 @@ def text(result: dict[str, Any]) -> str:
   ]
   if "collectives" in result:
     head = f"a {'batch' if draws else 'step'}, of each device"
-    lines += ["", f"{head:24}{'devices':>8}{'calls':>8}{'GiB':>10}{'GiB sent':>10}"]
+    lines += ["", f"{head:28}{'devices':>8}{'calls':>8}{'GiB':>10}{'GiB sent':>10}"]
     lines += [
-      f"  {row['kind']:22}{row['group']:8}{row['calls']:8,}{row['bytes'] / GIB:10.3f}{row['sent'] / GIB:10.3f}"
+      f"  {row['kind']:26}{row['group']:8}{row['calls']:8,}{row['bytes'] / GIB:10.3f}{row['sent'] / GIB:10.3f}"
       for row in result["collectives"]
     ]
     lines += ["", *(_rate(result) if draws else _ceiling(result))]
@@ -54,10 +54,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
   for result in results:
     memory, own = result["memory"], result.get("ceiling")
     sent = sum(each["sent"] for each in result.get("collectives", ())) / GIB
-    rates = f"{own['mfu_hidden']:12.1%}{own['mfu_shown']:8.1%}" if own else f"{'-':>12}{'-':>8}"
+    hidden, shown = (f"{own[of]:.1%}" if own and own[of] else "-" for of in ("mfu_hidden", "mfu_shown"))
     lines.append(
       f"{result['topology']:14}{result['devices']:8}{result['batch']:8}{memory['total'] / GIB:8.2f}"
-      f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}{rates}"
+      f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}{hidden:>12}{shown:>8}"
     )
   return "\n".join([*lines, f"MFU ceilings: {ESTIMATE}; collectives beside the computation, or after it"])
 
@@ -78,7 +78,7 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
   left.legend(fontsize="small", ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
   own = [result.get("ceiling") or {"mfu_hidden": 0.0, "mfu_shown": 0.0} for result in results]
   right.barh(names, [100 * each["mfu_hidden"] for each in own], color="lightgray", label="collectives hidden")
-  right.barh(names, [100 * each["mfu_shown"] for each in own], height=0.4, color="gray", label="none hidden")
+  right.barh(names, [100 * (each["mfu_shown"] or 0.0) for each in own], height=0.4, color="gray", label="none hidden")
   right.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
   right.legend(fontsize="small", ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
   for i, result in enumerate(results):
@@ -93,19 +93,24 @@ def _ceiling(result: dict[str, Any]) -> list[str]:
   if own is None:
     return [f"MFU ceiling: not available: {result['no_ceiling']}"]
   cycles = f"{own['compiler']:.4g} cycles of the compiler's operations, {own['kernels']:.4g} of attention kernels,"
+  if own["mfu_shown"] is None:
+    shown, sent = "not known with none hidden", "no rate is published for the network between slices"
+  else:
+    shown = f"{own['mfu_shown']:.1%} with none hidden"
+    sent = f"{own['collectives']:.4g} of collectives at the links' published rate"
   return [
-    f"MFU ceiling {own['mfu_hidden']:.1%} with collectives hidden, {own['mfu_shown']:.1%} with none hidden",
+    f"MFU ceiling {own['mfu_hidden']:.1%} with collectives hidden, {shown}",
     f"  ({ESTIMATE})",
     f"  {cycles}",
-    f"  {own['collectives']:.4g} of collectives at the links' published rate",
+    f"  {sent}",
   ]
 
 
 def _rate(result: dict[str, Any]) -> list[str]:
   return [
     f"at most {result['pictures_per_s']:.3g} pictures a second",
-    f"  (estimate from {result['bytes_read_a_token'] / GIB:.2f} GiB that each device reads for a token of all samples and",
-    "  from FLOPs, at published rates; nothing that is sent is in it)",
+    f"  (estimate from FLOPs and {result['bytes_read_a_token'] / GIB:.2f} GiB that a device reads, for a token of all",
+    "  samples, at published rates; nothing that is sent is in it)",
   ]
 
 

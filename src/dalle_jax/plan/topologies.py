@@ -1,6 +1,7 @@
 """Devices that are not here, by the name of their topology.
 
 v4:4x4x4  v5e:16x16  v5p:8x8x16  v6e:16x16  tpu7x:4x4x4     chips of a slice, compiled for by libtpu
+2xv5e:16x16                                                  two such slices
 h100:8  h200:64                                              GPUs, eight a host, compiled for by JAX's CUDA plugin
 """
 
@@ -22,11 +23,12 @@ GPUS_OF_A_HOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A name taken apart: the chip, and how many of them along each axis of the torus, or in all for GPUs."""
+  """A name taken apart: the chip, and how many of them along each axis of a slice's torus, or in all for GPUs."""
 
   name: str
   chip: chips.Chip
   shape: tuple[int, ...]
+  slices: int = 1
 
   @property
   def gpu(self) -> bool:
@@ -43,7 +45,9 @@ class Topology:
           self.chip.name, platform="cuda", target_config=chips.target(self.chip.name), topology=grid
         )
       else:
-        made = topologies.get_topology_desc(platform="tpu", topology_name=self.name)
+        several = {"num_slices": self.slices} if self.slices > 1 else {}
+        sizes = "x".join(map(str, self.shape))
+        made = topologies.get_topology_desc(platform="tpu", topology_name=f"{self.chip.name}:{sizes}", **several)
     except jax.errors.JaxRuntimeError as error:
       raise UserError(
         f"no topology {self.name}: {str(error).splitlines()[0].removeprefix('INVALID_ARGUMENT: ')}"
@@ -70,7 +74,9 @@ class Topology:
 
 def parse(name: str) -> Topology:
   """The topology of that name. Raises UserError for a chip there is none of, or for numbers that are none."""
-  short, _, rest = name.partition(":")
+  several = re.fullmatch(r"(\d+)x([a-z].*)", name)
+  slices, one = (int(several[1]), several[2]) if several else (1, name)
+  short, _, rest = one.partition(":")
   chip = chips.named(short)
   known = [each.name for each in chips.CHIPS if each.per_cycle] + list(chips.targets())
   if chip is None or chip.name not in known:
@@ -83,4 +89,6 @@ def parse(name: str) -> Topology:
     raise UserError(f"no topology {name!r}: after the chip stands how many there are, as in {example}")
   if gpu and shape[0] > GPUS_OF_A_HOST and shape[0] % GPUS_OF_A_HOST:
     raise UserError(f"no topology {name!r}: GPUs beyond {GPUS_OF_A_HOST} come in hosts of {GPUS_OF_A_HOST}")
-  return Topology(name, chip, shape)
+  if slices < 1 or (gpu and several):
+    raise UserError(f"no topology {name!r}: before a TPU stands how many slices there are, as in 2xv5e:16x16")
+  return Topology(name, chip, shape, slices)
