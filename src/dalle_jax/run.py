@@ -44,11 +44,17 @@ MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
 
 
 def run(
-  experiment: Experiment, path: str | Path, *, only: str | None = None, profile: tuple[int, int] | None = None
+  experiment: Experiment,
+  path: str | Path,
+  *,
+  only: str | None = None,
+  profile: tuple[int, int] | None = None,
+  wandb: str | None = None,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
-  profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile.
+  profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
+  of Weights & Biases for each stage's metrics and pictures.
 
   Raises UserError when the data or the workdir does not fit the experiment, and what `training.loop.train` raises.
   """
@@ -67,11 +73,13 @@ def run(
         workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split, profile)
+        _run_stage(name, workdir, prepared, split, profile, wandb)
   return workdir
 
 
-def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str, profile: tuple[int, int] | None) -> None:
+def _run_stage(
+  name: str, workdir: Workdir, prepared: Prepared, split: str, profile: tuple[int, int] | None, wandb: str | None
+) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
   done = workdir.checkpoints(name).good_steps()
@@ -119,6 +127,7 @@ def _run_stage(name: str, workdir: Workdir, prepared: Prepared, split: str, prof
       start=_start(name, workdir, prepared, split),
       work=_work(stage),
       profile=profile,
+      wandb=wandb,
       save_every=stage.save_every,
       keep=stage.keep,
       log_every=stage.log_every,

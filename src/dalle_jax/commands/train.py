@@ -7,7 +7,7 @@ from pathlib import Path
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--profile FIRST:LAST] [--FIELD VALUE ...]
+usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--profile FIRST:LAST] [--wandb PROJECT] [--FIELD VALUE ...]
 
 Runs the stages of an experiment file, or goes on with them where the workdir stands.
 dalle train EXPERIMENT --help lists every field that can be set, e.g. --stages.transformer.steps 1000
@@ -25,6 +25,8 @@ class Flags:
   """Run this stage alone."""
   profile: str | None = None
   """Trace the steps FIRST:LAST of each stage into WORKDIR/STAGE/profile, for XProf."""
+  wandb: str | None = None
+  """Send metrics and pictures to this project of Weights & Biases as well."""
 
 
 def run(argv: list[str]) -> int:
@@ -39,8 +41,11 @@ def run(argv: list[str]) -> int:
   given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
   profile = _steps(given.profile)
   from dalle_jax import run as runner
+  from dalle_jax.training import wandb_log
 
-  runner.run(given.experiment, given.workdir, only=given.only, profile=profile)
+  if given.wandb:
+    wandb_log.require()
+  runner.run(given.experiment, given.workdir, only=given.only, profile=profile, wandb=given.wandb)
   return 0
 
 

@@ -58,6 +58,7 @@ def train(
   start: Callable[[Any], Any] | None = None,
   work: Work | None = None,
   profile: tuple[int, int] | None = None,
+  wandb: str | None = None,
   save_every: int,
   keep: int,
   log_every: int,
@@ -65,9 +66,9 @@ def train(
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
   accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
-  alone; files: stored with every checkpoint; start: given
-  random parameters, those to begin with; work: what utilisation and tokens are reckoned with; profile: first and last
-  step of a trace that XProf opens, in workdir/profile.
+  alone; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
+  utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
+  workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
@@ -81,7 +82,8 @@ def train(
       return state
     if found is None and start is not None:
       state = _begin_with(start(state.params), state)
-    run = _Run(name, steps, first, optimizer.max_skipped, log_every, workdir, Throughput(list(mesh.devices.flat), work))
+    log, throughput = MetricsLog(workdir, first, wandb), Throughput(list(mesh.devices.flat), work)
+    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput)
     rows = sharding.describe(like.params)
     run.log.text("parameters.txt", sharding.table(rows))
     run.progress.say(_banner(state, mesh, first, steps))
@@ -132,12 +134,11 @@ class _Run:
     first: int,
     max_skipped: int,
     log_every: int,
-    workdir: Path,
+    log: MetricsLog,
     throughput: Throughput,
   ):
-    self.throughput = throughput
+    self.log, self.throughput = log, throughput
     self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
-    self.log = MetricsLog(workdir, first)
     self.progress = StepProgress(name, steps, first)
     self.begin = time.monotonic()
     self.compile_s = 0.0

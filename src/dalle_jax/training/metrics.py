@@ -1,4 +1,4 @@
-"""What a run reports: lines of JSON, TensorBoard's curves, pictures as PNG.
+"""What a run reports: lines of JSON, TensorBoard's curves, pictures as PNG; to Weights & Biases where it is asked for.
 
 Everything that depends on the clock stands under "timing", so the rest of metrics.jsonl is the same for an interrupted
 run as for one that was not: what lies after the step it resumes from is cut off first.
@@ -15,15 +15,17 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from dalle_jax.errors import StorageError
+from dalle_jax.training.wandb_log import WandbLog
 
 
 class MetricsLog:
   """Writes WORKDIR/metrics.jsonl, tensorboard/ and pictures/, from the step after `resumed` on.
 
+  wandb: a project of Weights & Biases that gets the same.
   Every method raises StorageError when it can't be written.
   """
 
-  def __init__(self, workdir: Path, resumed: int):
+  def __init__(self, workdir: Path, resumed: int, wandb: str | None = None):
     self._workdir = workdir
     self._pictures = workdir / "pictures"
     self._file = workdir / "metrics.jsonl"
@@ -31,6 +33,7 @@ class MetricsLog:
       _cut_after(self._file, resumed)
       self._lines = self._file.open("ab", buffering=0)
       self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
+    self._wandb = WandbLog(wandb, workdir) if wandb else None
 
   def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
     """A line of JSON, with null for what is not finite, and a point on each of TensorBoard's curves."""
@@ -40,6 +43,8 @@ class MetricsLog:
       self._lines.write(line.encode())
     for name, value in [*values.items(), *((f"timing/{k}", v) for k, v in (timing or {}).items())]:
       self._board.add_scalar(name, value, step)
+    if self._wandb:
+      self._wandb.write(step, values, timing or {})
 
   def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
     """uint8[H, W, 3] pictures: a PNG each, and on TensorBoard."""
@@ -48,6 +53,8 @@ class MetricsLog:
         self._pictures.mkdir(exist_ok=True)
         Image.fromarray(picture).save(self._pictures / f"{name}-{step:07d}.png")
       self._board.add_image(name, picture, step, dataformats="HWC")
+    if self._wandb:
+      self._wandb.show(step, pictures)
 
   def text(self, name: str, text: str) -> None:
     """A text file in the workdir."""
@@ -58,6 +65,8 @@ class MetricsLog:
     """Flushes and closes."""
     self._lines.close()
     self._board.close()
+    if self._wandb:
+      self._wandb.close()
 
 
 def read(file: Path) -> list[dict]:

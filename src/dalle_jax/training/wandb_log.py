@@ -1,0 +1,56 @@
+"""The same numbers and pictures to Weights & Biases, where it is installed and asked for."""
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dalle_jax.errors import UserError
+
+
+def require() -> Any:
+  """The wandb package. Raises UserError where it is not installed."""
+  try:
+    return importlib.import_module("wandb")
+  except ImportError:
+    raise UserError(
+      "--wandb wants the package wandb, which is not installed: pip install 'dalle-jax[wandb]', or leave --wandb out"
+    ) from None
+
+
+class WandbLog:
+  """A run of a project, one for each stage of a workdir; the stage that goes on, goes on there.
+
+  Where it goes is wandb's own affair (WANDB_MODE=offline keeps it in the workdir).
+  """
+
+  def __init__(self, project: str, workdir: Path):
+    wandb = require()
+    where = workdir.resolve()
+    self._image = wandb.Image
+    self._run = wandb.init(
+      project=project,
+      dir=str(workdir),
+      name=f"{where.parent.name}/{where.name}",
+      id=hashlib.sha256(str(where).encode()).hexdigest()[:16],
+      resume="allow",
+      settings=wandb.Settings(silent=True),
+    )
+    # Steps of its own only ever grow; ours begin again where a killed run's checkpoint stood.
+    self._run.define_metric("step")
+    self._run.define_metric("*", step_metric="step")
+
+  def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float]) -> None:
+    """Numbers of a step."""
+    self._run.log({"step": step, **values, **{f"timing/{name}": value for name, value in timing.items()}})
+
+  def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """uint8[H, W, 3] pictures."""
+    self._run.log({"step": step, **{name: self._image(picture) for name, picture in pictures.items()}})
+
+  def close(self) -> None:
+    """Ends the run."""
+    self._run.finish()
