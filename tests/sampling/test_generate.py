@@ -139,3 +139,17 @@ def test_on_a_mesh_weights_stay_where_they_are():
 def test_rows_that_do_not_divide_are_an_error(row):
   with pytest.raises(UserError, match="batch of 3 does not divide over 4 devices"):
     on_a_mesh(*row, count=1, samples=3)
+
+
+def test_weights_in_the_dtype_they_are_used_in_give_the_same_scores():
+  cfg = dataclasses.replace(config(("row", "column"), layers=3, last="conv"), dtype="bfloat16")
+  params = weights(cfg)
+  cast = transformer.in_compute_dtype(params, cfg)
+  assert cast["block_2"]["qkv"]["kernel"].dtype == jnp.bfloat16
+  assert cast["image_head"]["kernel"].dtype == jnp.float32
+  assert cast["block_2"]["norm_1"]["scale"].dtype == jnp.float32
+  codes = jnp.asarray(np.random.default_rng(2).integers(0, cfg.image_vocab, (2, GRID**2)))
+  scores = jax.jit(lambda p: transformer.Transformer(cfg).apply({"params": p}, captions(2), codes).image_BNV)
+  np.testing.assert_array_equal(scores(cast), scores(params))
+  coarse = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)  # heads too: those are other numbers
+  assert (scores(coarse) != scores(params)).any()
