@@ -168,3 +168,12 @@ def test_a_weight_split_over_two_mesh_axes_is_first_gathered_along_the_second(me
   assert "sharding_constraint" not in program(dataclasses.replace(rules, embed=("fsdp",)))
   w = jnp.zeros((8, 4))
   assert sharding.in_stages(w, "embed", "mlp") is w  # out of any scope
+
+
+def test_parts_of_an_axis_are_those_of_its_mesh_axes():
+  assert sharding.parts("batch") == 1
+  with sharding.in_scope(sharding.make_mesh(MeshShape(data=2, fsdp=2, model=2)), Rules()):
+    assert (sharding.parts("batch"), sharding.parts("heads"), sharding.parts("seq")) == (4, 2, 1)
+    assert sharding.parts("rows") == 2  # beside weights that fsdp splits: data alone
+    assert sharding.is_split("rows")
+    assert not sharding.is_split("seq")

@@ -153,11 +153,16 @@ def in_stages(weight: Any, *names: str | None) -> Any:
   return jax.lax.with_sharding_constraint(weight, NamedSharding(scope[0], spec))
 
 
-def is_split(name: str) -> bool:
-  """Whether `in_scope` splits arrays along this logical axis; False elsewhere."""
+def parts(name: str) -> int:
+  """Into how many parts `in_scope` splits arrays along this logical axis; 1 elsewhere."""
   _check_names([name])
   scope = _scope.get()
-  return scope is not None and any(scope[0].shape[axis] > 1 for axis in getattr(scope[1], name))
+  return 1 if scope is None else math.prod(scope[0].shape[axis] for axis in getattr(scope[1], name))
+
+
+def is_split(name: str) -> bool:
+  """Whether `in_scope` splits arrays along this logical axis; False elsewhere."""
+  return parts(name) > 1
 
 
 def by_shard(

@@ -25,7 +25,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.models import layers
 from dalle_jax.ops.sparse_attention import Pattern, attend, decode
 from dalle_jax.ops.sparse_attention.kept import ATTENTION
-from dalle_jax.sharding import constrain
+from dalle_jax.sharding import constrain, parts
 
 _kept = jax.checkpoint_policies.save_only_these_names(ATTENTION)
 _products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -165,7 +165,7 @@ class Block(nn.Module):
     if j is None:
       return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
     o_BHK, cache = decode.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
-    return o_BHK[:, None], _split(cache, "batch")
+    return o_BHK[:, None], _split(cache)
 
 
 class Period(nn.Module):
@@ -299,7 +299,7 @@ def init_caches(cfg: Config, batch: int) -> Caches:
 def repeat(caches: Caches, samples: int) -> Caches:
   """What `prefill` made of captions, for so many samples of each, which follow one another."""
   stacked = jax.vmap(lambda cache: decode.repeat(cache, samples))
-  tail = tuple(_split(decode.repeat(cache, samples), "batch") for cache in caches.tail)
+  tail = tuple(_split(decode.repeat(cache, samples)) for cache in caches.tail)
   return Caches(tuple(stacked(cache) for cache in caches.periods), tail)
 
 
@@ -328,10 +328,11 @@ def _layout(caches: PyTree | None, j: Int[Array, ""] | None) -> Layout:
   return TRAINING if caches is None else READING if j is None else DRAWING
 
 
-def _split(cache: decode.Cache, rows: str | None) -> decode.Cache:
-  """The cache, its samples' rows split as named, its heads as all heads are."""
-  of_image = lambda x: constrain(x, rows, "heads", None, None)  # noqa: E731
-  of_text = lambda x: constrain(x, None, "heads", None, None)  # noqa: E731
+def _split(cache: decode.Cache) -> decode.Cache:
+  """The cache, split along heads, samples, and captions where there are enough of them, as a batch is."""
+  captions = "batch" if cache.text_k_CHTK.shape[0] % parts("batch") == 0 else None
+  of_text = lambda x: constrain(x, captions, "heads", None, None)  # noqa: E731
+  of_image = lambda x: constrain(x, "batch", "heads", None, None)  # noqa: E731
   return decode.Cache(*map(of_text, cache[:2]), *map(of_image, cache[2:]))
 
 
