@@ -52,6 +52,7 @@ DOORS = {
   "tyro": ("commands.", "experiment"),
   "matplotlib": ("evaluation.", "ablations", "report", "plan."),
   "tensorboardX": ("training.metrics",),
+  "wandb": ("training.wandb_log",),
   "tensorflow": (),
   "torch": (),
 }

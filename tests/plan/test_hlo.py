@@ -121,3 +121,5 @@ ENTRY %main (a: f32[4]) -> f32[4] {{
   (found,) = hlo.read(text, 8).collectives
   assert found == Collective("all-reduce between slices", 4 * 128 * 8, 2, 1)
   assert found.sent == 4 * 128 * 8  # twice the half
+  (found,) = hlo.read(text.replace("ALL_REDUCE", "ALL_GATHER"), 8).collectives
+  assert found == Collective("all-gather between slices", 2 * 4 * 128 * 8, 2, 1)  # each sends its part of the whole

@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +12,33 @@ from dalle_jax import cli
 from dalle_jax.errors import UserError
 from dalle_jax.training import metrics, wandb_log
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_without_the_package_one_line_says_so(monkeypatch, tmp_path, capsys):
   monkeypatch.setitem(sys.modules, "wandb", None)
   with pytest.raises(UserError, match=r"pip install 'dalle-jax\[wandb\]'"):
     wandb_log.require()
-  argv = ["train", "experiments/demo.py", "--workdir", str(tmp_path / "w"), "--data", "data", "--wandb", "project"]
+  argv = ["train", str(ROOT / "experiments/demo.py"), "--workdir", str(tmp_path / "w"), "--data", "data"]
+  argv += ["--wandb", "project"]
   assert cli.main(argv) == 2
   assert "which is not installed" in capsys.readouterr().err.splitlines()[-1]
   assert not (tmp_path / "w").exists()
+
+
+def test_what_wandb_refuses_is_one_line(monkeypatch, tmp_path):
+  class Refusing:
+    """A wandb that nobody is logged in to."""
+
+    Image, Settings, Error = None, dict, RuntimeError
+
+    @staticmethod
+    def init(**options):
+      raise RuntimeError("api_key not configured\n(no-tty)")
+
+  monkeypatch.setitem(sys.modules, "wandb", Refusing)
+  with pytest.raises(UserError, match=r"api_key not configured \(no-tty\): `wandb login`"):
+    wandb_log.WandbLog("project", tmp_path)
 
 
 def test_a_run_that_did_not_ask_does_not_load_it(tmp_path):

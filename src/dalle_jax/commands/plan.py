@@ -64,6 +64,8 @@ def run(argv: list[str]) -> int:
   for path in filter(None, (given.json, given.plot)):
     if not path.absolute().parent.is_dir():
       raise UserError(f"no directory {path.parent} to write {path.name} into: make it first")
+    if path.is_dir():
+      raise UserError(f"{path} is a directory: name a file to write")
   from dalle_jax import bench
   from dalle_jax.commands import progress
   from dalle_jax.plan import ask, draw, report

@@ -117,18 +117,15 @@ class Caches(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """Logical axes: of the residual stream's rows and width, and of the rows in attention."""
+  """Logical axes: of the residual stream's rows and width, and of the rows in attention.
+
+  In training the weights come to the rows. In drawing they stay, and what there is of the rows goes round: to the
+  weights, and back to where its caches lie.
+  """
 
   rows: str | None
   embed: str | None
   attention: str | None
-
-
-# In training the weights come to the rows. In drawing they stay, and the few rows' parts go round: text whole to each
-# device, a step's rows to where their caches lie.
-TRAINING = Layout("batch", None, "batch")
-READING = Layout(None, "embed", None)
-DRAWING = Layout("rows", "embed", "batch")
 
 
 class Block(nn.Module):
@@ -151,7 +148,7 @@ class Block(nn.Module):
     self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
     """The whole stream without a cache; with one and no j the start of the stream; with j image position j alone."""
-    lay = _layout(cache, j)
+    lay = _layout(x_BLD, cache)
     o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j)
     x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
     return constrain(x_BLD + self.mlp(self.norm_2(x_BLD), lay.rows), lay.rows, "seq", lay.embed), cache
@@ -163,7 +160,7 @@ class Block(nn.Module):
     if cache is None:
       return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
     if j is None:
-      return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
+      return decode.attend_prefix(q, k, v, pattern), _split(decode.prefill(cache, k, v, pattern))
     o_BHK, cache = decode.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
     return o_BHK[:, None], _split(cache)
 
@@ -269,7 +266,7 @@ class Transformer(nn.Module):
   def _blocks(
     self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Int[Array, ""] | None
   ) -> tuple[Float[Array, "B L D"], Caches]:
-    lay = _layout(caches, j)
+    lay = _layout(x_BLD, caches)
     x_BLD = constrain(x_BLD, lay.rows, "seq", lay.embed)
     periods: Any = ()
     if self.cfg.scanned:
@@ -324,16 +321,20 @@ def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
   return params, dataclasses.replace(cfg, scan=False)
 
 
-def _layout(caches: PyTree | None, j: Int[Array, ""] | None) -> Layout:
-  return TRAINING if caches is None else READING if j is None else DRAWING
+def _layout(x_BLD: Array, caches: PyTree | None) -> Layout:
+  if caches is None:
+    return Layout("batch", None, "batch")
+  return Layout(_if_enough("rows", x_BLD), "embed", _if_enough("batch", x_BLD))
+
+
+def _if_enough(name: str, x: Array) -> str | None:
+  """The logical axis, unless there are too few captions to be split along it: those are whole on each device."""
+  return name if x.shape[0] % parts(name) == 0 else None
 
 
 def _split(cache: decode.Cache) -> decode.Cache:
   """The cache, split along heads, samples, and captions where there are enough of them, as a batch is."""
-  captions = "batch" if cache.text_k_CHTK.shape[0] % parts("batch") == 0 else None
-  of_text = lambda x: constrain(x, captions, "heads", None, None)  # noqa: E731
-  of_image = lambda x: constrain(x, "batch", "heads", None, None)  # noqa: E731
-  return decode.Cache(*map(of_text, cache[:2]), *map(of_image, cache[2:]))
+  return decode.Cache(*(constrain(x, _if_enough("batch", x), "heads", None, None) for x in cache))
 
 
 def _block_class(cfg: Config) -> type[Block]:

@@ -42,6 +42,7 @@ def arguments(whole: Experiment, name: str, mesh: Mesh) -> tuple[Any, ...]:
   layout = sharding.shardings(boxed, mesh, whole.rules)
   shapes = jax.eval_shape(lambda p: transformer.in_compute_dtype(p, model), sharding.unbox(boxed))
   params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+  params.pop("text_head")  # drawing scores no text
   everywhere = sharding.replicated(mesh)
   whole_on_each = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)  # noqa: E731
   key = jax.eval_shape(lambda: jax.random.key(0))
@@ -66,13 +67,15 @@ def sizes(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...]) -> d
 def estimate(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...], chip: chips.Chip) -> dict[str, Any]:
   """What a device reads and computes at the least for a token of all samples, and the pictures a second that allows.
 
-  Weights and the caption's keys are read once, of the image's those that a pattern sees; no collectives, no waits.
+  Weights and the caption's keys are read once, of the image's those that a pattern sees, of tables nothing to speak of;
+  no collectives, no waits.
   """
   model, devices = model_of(whole.stage(name), name), mesh.devices.size
   batch, tokens = whole.stage(name).batch, model.grid**2
   text, image = _cached(whole, name, mesh)
   seen = [size / model.grid if kind == "column" else size for kind, size in zip(model.kinds(), image)]
-  read = compiled.on_a_device(given[0]) + sum(text) + sum(seen)
+  weights = {name: x for name, x in given[0].items() if name not in ("text_token", "image_token")}
+  read = compiled.on_a_device(weights) + sum(text) + sum(seen)
   seconds = max(read / chip.hbm, flops.of_drawing(model) * batch / tokens / devices / chip.peak)
   return {"bytes_read_a_token": read, "pictures_per_s": batch / (tokens * seconds)}
 

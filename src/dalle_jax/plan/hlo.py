@@ -74,8 +74,9 @@ def read(text: str, devices: int) -> Program:
       size = _bytes(line, opcode, kind, group)
       collectives.append(Collective("reduce-scatter" if scattered else kind, size, group, times))
     elif opcode == "send" and (between := _BETWEEN.search(line)):
-      kind = f"{between[2].lower().replace('_', '-')} between slices"
-      collectives.append(Collective(kind, _first_bytes(line), between[1].count(",") + 1, times))
+      kind, group = between[2].lower().replace("_", "-"), between[1].count(",") + 1
+      size = _first_bytes(line) * (group if kind == "all-gather" else 1)
+      collectives.append(Collective(f"{kind} between slices", size, group, times))
     elif opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in line:
       kernels.append(Kernel(_OP.match(line)[1], _where(line), times))
     elif not fused and (found := _CYCLES.search(line)):

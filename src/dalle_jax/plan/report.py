@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 GIB = 2**30
 KINDS = ("params", "optimizer", "average", "frozen", "batch", "temporaries")
 DRAWING = ("params", "batch", "temporaries")
+READS = "estimate from FLOPs and what is read for a token, at published rates; nothing that is sent is in it"
 ESTIMATE = "estimate from compilers' cycles, no time: waits for memory are not in it"
 
 
@@ -40,16 +41,18 @@ def text(result: dict[str, Any]) -> str:
       f"  {row['kind']:26}{row['group']:8}{row['calls']:8,}{row['bytes'] / GIB:10.3f}{row['sent'] / GIB:10.3f}"
       for row in result["collectives"]
     ]
-    lines += ["", *(_rate(result) if draws else _ceiling(result))]
+    lines += ["", *([] if draws else _ceiling(result))]
+  lines += _rate(result) if draws else []
   if "compile_s" in result:
     lines.append(f"traced in {result['lower_s']:.0f} s, compiled in {result['compile_s']:.0f} s")
   return "\n".join(lines)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-  """Several plans, a line each."""
+  """Several plans of the same program, a line each."""
+  draws = results[0]["program"] == "sampler"
   head = f"{'topology':14}{'devices':>8}{'batch':>8}{'GiB':>8}{'of':>8}  {'fits':5}{'sent GiB':>9}"
-  head += f"{'MFU hidden':>12}{'shown':>8}"
+  head += f"{'pictures/s':>12}" if draws else f"{'MFU hidden':>12}{'shown':>8}"
   lines = [head]
   for result in results:
     memory, own = result["memory"], result.get("ceiling")
@@ -57,13 +60,16 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     hidden, shown = (f"{own[of]:.1%}" if own and own[of] else "-" for of in ("mfu_hidden", "mfu_shown"))
     lines.append(
       f"{result['topology']:14}{result['devices']:8}{result['batch']:8}{memory['total'] / GIB:8.2f}"
-      f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}{hidden:>12}{shown:>8}"
+      f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}"
+      + (f"{result['pictures_per_s']:12.3g}" if draws else f"{hidden:>12}{shown:>8}")
     )
-  return "\n".join([*lines, f"MFU ceilings: {ESTIMATE}; collectives beside the computation, or after it"])
+  told = "pictures/s at most" if draws else "MFU ceilings"
+  said = READS if draws else f"{ESTIMATE}; collectives beside the computation, or after it"
+  return "\n".join([*lines, f"{told}: {said}"])
 
 
 def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
-  """Memory by kind of each plan below the device's limit, and beside it the ceilings, as a picture."""
+  """Memory by kind of each plan below the device's limit, and beside it how fast it can be at most, as a picture."""
   names = [result["topology"] for result in results]
   figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.6 * len(names) + 2), sharey=True, layout="constrained")
   begin = [0.0] * len(names)
@@ -76,16 +82,26 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
     left.plot([limit, limit], [i - 0.45, i + 0.45], color="black")
   left.set_xlabel("GiB on each device (black: what it has)")
   left.legend(fontsize="small", ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-  own = [result.get("ceiling") or {"mfu_hidden": 0.0, "mfu_shown": 0.0} for result in results]
-  right.barh(names, [100 * each["mfu_hidden"] for each in own], color="lightgray", label="collectives hidden")
-  right.barh(names, [100 * (each["mfu_shown"] or 0.0) for each in own], height=0.4, color="gray", label="none hidden")
-  right.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
-  right.legend(fontsize="small", ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-  for i, result in enumerate(results):
-    if not result.get("ceiling"):
-      right.text(0.5, i, "not available", va="center", fontsize="small")
+  (_pictures if results[0]["program"] == "sampler" else _ceilings)(right, names, results)
   figure.savefig(file, dpi=120)
   plt.close(figure)
+
+
+def _pictures(axes: plt.Axes, names: Sequence[str], results: Sequence[dict[str, Any]]) -> None:
+  axes.barh(names, [result["pictures_per_s"] for result in results], color="lightgray")
+  axes.set_xlabel("pictures a second at most (estimate)")
+
+
+def _ceilings(axes: plt.Axes, names: Sequence[str], results: Sequence[dict[str, Any]]) -> None:
+  own = [result.get("ceiling") or {"mfu_hidden": None, "mfu_shown": None} for result in results]
+  axes.barh(names, [100 * (each["mfu_hidden"] or 0.0) for each in own], color="lightgray", label="collectives hidden")
+  axes.barh(names, [100 * (each["mfu_shown"] or 0.0) for each in own], height=0.4, color="gray", label="none hidden")
+  axes.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
+  axes.legend(fontsize="small", ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+  for i, each in enumerate(own):
+    if each["mfu_shown"] is None:
+      missing = "not available" if each["mfu_hidden"] is None else "none hidden: not known"
+      axes.text(0.5, i, missing, va="center", fontsize="small")
 
 
 def _ceiling(result: dict[str, Any]) -> list[str]:
@@ -107,10 +123,10 @@ def _ceiling(result: dict[str, Any]) -> list[str]:
 
 
 def _rate(result: dict[str, Any]) -> list[str]:
+  read = result["bytes_read_a_token"] / GIB
   return [
-    f"at most {result['pictures_per_s']:.3g} pictures a second",
-    f"  (estimate from FLOPs and {result['bytes_read_a_token'] / GIB:.2f} GiB that a device reads, for a token of all",
-    "  samples, at published rates; nothing that is sent is in it)",
+    f"at most {result['pictures_per_s']:.3g} pictures a second: {read:.2f} GiB are read for a token of all samples",
+    f"  ({READS})",
   ]
 
 

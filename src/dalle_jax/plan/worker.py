@@ -108,8 +108,11 @@ def _program(made, whole: Experiment, name: str, topology: Topology, mesh, count
     examples = stage.batch / stage.accumulate / split(parts.batch)
     cycles = counting.result()
     heads = model.heads / split(parts.heads)
-    of_kernels = ceiling.attention_cycles(program, model, cycles, examples, heads, topology.chip.name)
     found["cycles_per_head"] = cycles
+    try:
+      of_kernels = ceiling.attention_cycles(program, model, cycles, examples, heads, topology.chip.name)
+    except ValueError as error:
+      return found | {"ceiling": None, "no_ceiling": str(error)}
   own = stage.objective.flops() * stage.batch / devices
   return found | {"ceiling": dataclasses.asdict(ceiling.estimate(program, own, topology, of_kernels))}
 

@@ -37,8 +37,9 @@ def generate(
   """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
 
   key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
-  mesh: where the parameters lie, by these rules. They stay there; the rows and their caches are split as a batch is.
-  Raises UserError where the rows do not divide over the mesh.
+  mesh: where the parameters lie, by these rules. They stay there; rows and their caches are split as a batch is, the
+  captions too where C divides. Where neither C nor S does, rows and the keys of their caption lie apart, and more goes
+  round. Raises UserError where the rows, C S, do not divide over the mesh.
   """
   if mesh:
     sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)

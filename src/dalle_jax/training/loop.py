@@ -82,7 +82,8 @@ def train(
       return state
     if found is None and start is not None:
       state = _begin_with(start(state.params), state)
-    log, throughput = MetricsLog(workdir, first, wandb), Throughput(list(mesh.devices.flat), work)
+    log = MetricsLog(workdir, first, wandb if jax.process_index() == 0 else None)
+    throughput = Throughput(list(mesh.devices.flat), work)
     run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput)
     rows = sharding.describe(like.params)
     run.log.text("parameters.txt", sharding.table(rows))
@@ -120,8 +121,10 @@ def train(
     finally:
       trace.close()
       _close(data)
-      run.close()
-      checkpoints.close()
+      try:
+        checkpoints.close()
+      finally:
+        run.close()
 
 
 class _Run:
