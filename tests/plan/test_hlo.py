@@ -123,3 +123,21 @@ ENTRY %main (a: f32[4]) -> f32[4] {{
   assert found.sent == 4 * 128 * 8  # twice the half
   (found,) = hlo.read(text.replace("ALL_REDUCE", "ALL_GATHER"), 8).collectives
   assert found == Collective("all-gather between slices", 2 * 4 * 128 * 8, 2, 1)  # each sends its part of the whole
+
+
+def test_an_operation_may_go_over_several_lines():
+  text = """
+%body (x: f32[4]) -> f32[4] {
+  %splash.1 = f32[4]{0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 640}"
+}}, metadata={op_name="jit(step)/periods/block_1/attend"}
+  %ag = f32[8]{0} all-gather(%x), replica_groups={{0,1}}
+}, execution_thread="main"
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %while.1 = f32[4] while(%a), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""
+  program = hlo.read(text, 2)
+  assert [(each.where, each.times) for each in program.kernels] == [("jit(step)/periods/block_1/attend", 3)]
+  assert program.collectives == (Collective("all-gather", 32, 2, 3),)

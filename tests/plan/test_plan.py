@@ -87,11 +87,6 @@ def test_attention_s_cycles_are_those_of_each_block_s_kind():
   assert ceiling.attention_cycles(program, model, cycles, 4.0, 62.0, "v5p") == 4 * 62 * (2 * 1 + 2 * 30 + 50) / 2
   with pytest.raises(ValueError, match="is called in no block"):
     ceiling.kind_of(Kernel("k", "jit(step)", 1), model)
-  nameless = Program((), (Kernel("splash_mha_fwd.1", "", 8), Kernel("splash_mha_fwd.2", "", 1)), 0)
-  of_all = sum({"row": 1, "column": 3, "conv": 5}[kind] for kind in model.kinds())
-  assert ceiling.attention_cycles(nameless, model, cycles, 4.0, 62.0, "v5e") == 4 * 62 * of_all
-  with pytest.raises(ValueError, match="8 calls of attention kernels do not say which of 9 blocks"):
-    ceiling.attention_cycles(Program((), nameless.kernels[:1], 0), model, cycles, 4.0, 62.0, "v5e")
 
 
 def test_a_chip_is_known_by_the_name_that_jax_gives_it():

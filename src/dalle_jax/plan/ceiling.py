@@ -49,20 +49,13 @@ def attention_cycles(
 ) -> float:
   """Of the attention kernels in a step, on a device that works on so many examples at a time, and heads of each.
 
-  Raises ValueError for calls that say no block, unless they are as many for each: then whose they are is the same.
+  Raises ValueError for a call in no block.
   """
-  total, kinds, nameless = 0.0, model.kinds(), {"training forward": 0, "backward": 0}
+  total = 0.0
   for kernel in program.kernels:
     backward = "backward" in kernel.name or "dkv" in kernel.name or "dq" in kernel.name
     name = "backward" if backward else "training forward"
-    if kernel.where:
-      total += kernel.times * cycles[kind_of(kernel, model)][name]
-    else:  # splash's calls lose where they stand
-      nameless[name] += kernel.times
-  for name, times in nameless.items():
-    if times % len(kinds):
-      raise ValueError(f"{times} calls of attention kernels do not say which of {len(kinds)} blocks they are in")
-    total += times // len(kinds) * sum(cycles[kind][name] for kind in kinds)
+    total += kernel.times * cycles[kind_of(kernel, model)][name]
   return total * examples * heads / CORES.get(chip, 1)
 
 

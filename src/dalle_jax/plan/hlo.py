@@ -17,6 +17,7 @@ BYTES |= {"f64": 8, "s64": 8, "u64": 8, "f8e4m3fn": 1, "f8e5m2": 1}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all", "ragged-all-to-all")
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-~]+) \(.*\{$")
+_END = re.compile(r"^\}(, execution_thread=.*)?$")
 _OP = re.compile(r"^\s+(?:ROOT )?%?([\w.\-~]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|[ )}])([a-z][a-z0-9\-]*)\(")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
@@ -92,10 +93,12 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
       name = header[2]
       bodies[name] = []
       entry = name if header[1] else entry
-    elif line.startswith("}"):
+    elif _END.match(line):
       name = ""
-    elif name:
+    elif name and line.startswith("  "):
       bodies[name].append(line)
+    elif name and bodies[name]:  # of an operation whose attributes hold text of several lines, as splash's do
+      bodies[name][-1] += line
   if not entry:
     raise ValueError("no entry computation: this is not the text of a compiled program")
   return bodies, entry
