@@ -10,7 +10,7 @@ LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
 
 # Tests run in two processes; the one that has none left takes some of the other's.
-SPREAD := -n 2 --dist worksteal
+SPREAD := -n 2 --dist worksteal --durations=30
 
 # Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
 # STEPS="--transformer-steps 4200".

@@ -107,6 +107,14 @@ def tiny(name="dalle_12b", **changes):
   return replace(whole, stages=whole.stages | {"transformer": stage})
 
 
+def on_codes(whole, **changes):
+  """The experiment, its transformer trained on codes, so that no dVAE is compiled; changes: of that stage."""
+  examples = golden.resolved("demo", ROOT).stage("transformer").examples
+  own = whole.stage("transformer")
+  stage = replace(own, objective=replace(own.objective, dvae=None), examples=examples, **changes)
+  return replace(whole, stages={"dvae": whole.stage("dvae"), "transformer": stage})
+
+
 def test_a_state_that_no_device_holds_is_refused_before_compiling():
   whole = golden.resolved("dalle_12b", ROOT)
   mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=8))
@@ -184,11 +192,8 @@ def test_a_step_for_64_chips_gathers_and_scatters_its_weights(libtpu):
   whole = golden.resolved("dalle_12b", ROOT)
   own = whole.stage("transformer")
   model = replace(own.objective.model, layers=5)  # of full width: what is reduced how depends on the sizes
-  objective = replace(own.objective, model=model, dvae=None)
-  stage = replace(
-    own, objective=objective, batch=64, examples=golden.resolved("demo", ROOT).stage("transformer").examples
-  )
-  whole = replace(whole, stages={"dvae": whole.stage("dvae"), "transformer": stage})
+  stage = replace(own, objective=replace(own.objective, model=model))
+  whole = on_codes(replace(whole, stages=whole.stages | {"transformer": stage}), batch=64)
   (found,) = ask.plan(whole, "transformer", ["v5p:4x4x4"], lambda *_: None)
   assert found["fits"]
   rows = {(row["kind"], row["group"]): row for row in found["collectives"]}
@@ -225,7 +230,7 @@ def test_the_12_billion_model_s_sampler_takes_half_the_memory_and_reads_what_its
 
 @pytest.mark.slow
 def test_between_two_slices_goes_no_weight(libtpu):
-  whole = replace(tiny(), mesh=sharding.MeshShape(data=-1, fsdp=4))
+  whole = on_codes(replace(tiny(), mesh=sharding.MeshShape(data=-1, fsdp=4)))
   (found,) = ask.plan(whole, "transformer", ["2xv5e:2x2"], lambda *_: None)
   assert (found["devices"], found["mesh"]) == (8, {"data": 2, "fsdp": 4, "model": 1})
   # Gathered within a slice, over 4; between the slices gradients are added up, some in bfloat16, each device's quarter.
@@ -256,7 +261,7 @@ def test_gpus_that_are_not_here_are_planned_for_without_a_ceiling(tmp_path):
     gpu_code.plugin()
   except UserError as error:
     pytest.skip(str(error))
-  whole = replace(tiny(attention="xla"), mesh=sharding.MeshShape(data=1, fsdp=-1))
+  whole = on_codes(replace(tiny(attention="xla"), mesh=sharding.MeshShape(data=1, fsdp=-1)))
   (found,) = ask.plan(whole, "transformer", ["h100:8"], lambda *_: None)
   assert (found["devices"], found["fits"], found["ceiling"]) == (8, True, None)
   assert found["no_ceiling"] == "this compiler reports no cycles"
