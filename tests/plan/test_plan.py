@@ -276,7 +276,7 @@ def test_the_command_prints_writes_and_draws(libtpu, tmp_path):
   argv += ["--stages.dvae.objective.model.image", "64", "--stages.dvae.examples.crop.size", "64"]
   done = subprocess.run(argv, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
-  assert "dvae on v5e:2x4: 8 devices (data 8 x fsdp 1 x model 1), batch 8, 1 a device" in done.stdout
+  assert "dvae's train step on v5e:2x4: 8 devices (data 8 x fsdp 1 x model 1), batch 8, 1 a device" in done.stdout
   assert "MFU ceiling" in done.stdout
   made = json.loads((tmp_path / "p.json").read_text())
   assert [each["topology"] for each in made["plans"]] == ["v5e:2x2", "v5e:2x4"]
