@@ -4,7 +4,8 @@ Of a device as JAX counts them, which is one of the two cores of a TPU v4 or TPU
 
 Sources: the pages "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e" and "TPU7x (Ironwood)" of docs.cloud.google.com/tpu/docs,
 read in November 2026 (peak in bfloat16, memory and its bandwidth, interconnect; the v4's links: Jouppi et al. 2023,
-section 2); NVIDIA's data sheets of A100, H100 SXM, H200 and B200 (dense bfloat16; NVLink in one direction).
+section 2); NVIDIA's data sheets of A100, H100 SXM, H200 and B200 (dense bfloat16; NVLink in one direction). The
+bandwidths of TPU7x, A100 and B200 were not read again where they are published.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ CHIPS = (
   Chip(name="v4", kind="TPU v4", peak=137.5e12, memory=16 * _GIB, hbm=600e9, link=50e9, axes=3, per_cycle=2**17),
   Chip(name="v5e", kind="TPU v5 lite", peak=197e12, memory=16 * _GIB, hbm=819e9, link=100e9, axes=2, per_cycle=2**17),
   Chip(name="v5p", kind="TPU v5", peak=459e12, memory=95 * _GIB, hbm=2765e9, link=200e9, axes=3, per_cycle=2**18),
-  Chip(name="v6e", kind="TPU v6 lite", peak=918e12, memory=32 * _GIB, hbm=1640e9, link=200e9, axes=2, per_cycle=2**19),
+  Chip(name="v6e", kind="TPU v6 lite", peak=918e12, memory=32 * _GIB, hbm=1600e9, link=200e9, axes=2, per_cycle=2**19),
   Chip(name="tpu7x", kind="TPU7x", peak=1153.5e12, memory=96 * _GIB, hbm=3690e9, link=100e9, axes=3, per_cycle=2**19),
   Chip(name="a100", kind="NVIDIA A100", peak=312e12, memory=80 * 10**9, hbm=2039e9, link=300e9, axes=1),
   Chip(name="h100", kind="NVIDIA H100", peak=989.4e12, memory=80 * 10**9, hbm=3350e9, link=450e9, axes=1),

@@ -73,7 +73,7 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
   names = [result["topology"] for result in results]
   figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.6 * len(names) + 2), sharey=True, layout="constrained")
   begin = [0.0] * len(names)
-  for kind in KINDS:
+  for kind in DRAWING if results[0]["program"] == "sampler" else KINDS:
     sizes = [result["memory"][kind] / GIB for result in results]
     left.barh(names, sizes, left=begin, label=_name(kind))
     begin = [a + b for a, b in zip(begin, sizes)]

@@ -21,7 +21,7 @@ from dalle_jax.training.wandb_log import WandbLog
 class MetricsLog:
   """Writes WORKDIR/metrics.jsonl, tensorboard/ and pictures/, from the step after `resumed` on.
 
-  wandb: a project of Weights & Biases that gets the same.
+  wandb: a project of Weights & Biases that gets the same; UserError where it refuses.
   Every method raises StorageError when it can't be written.
   """
 
@@ -31,9 +31,9 @@ class MetricsLog:
     self._file = workdir / "metrics.jsonl"
     with _writing(self._file):
       _cut_after(self._file, resumed)
+      self._wandb = WandbLog(wandb, workdir) if wandb else None
       self._lines = self._file.open("ab", buffering=0)
       self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
-    self._wandb = WandbLog(wandb, workdir) if wandb else None
 
   def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
     """A line of JSON, with null for what is not finite, and a point on each of TensorBoard's curves."""
