@@ -14,7 +14,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_tpu"),
-  ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page"),
+  ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page", "checkpoint_files"),
   ("evaluate", "golden", "showing"),
   ("workdir",),
   ("experiment",),
@@ -24,7 +24,8 @@ LAYERS = (
   ("models", "pattern_pictures"),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
-  ("errors", "allocator", "chips", "__init__"),
+  ("processes", "allocator", "chips", "__init__"),
+  ("errors",),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}
 
@@ -52,6 +53,7 @@ DOORS = {
   "tyro": ("commands.", "experiment"),
   "matplotlib": ("evaluation.", "ablations", "report", "plan."),
   "tensorboardX": ("training.metrics",),
+  "safetensors": ("checkpoint_files", "convert."),
   "wandb": ("training.wandb_log",),
   "tensorflow": (),
   "torch": (),

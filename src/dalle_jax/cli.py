@@ -1,15 +1,17 @@
 """The `dalle` command: finds the subcommand, runs it, and turns what went wrong into one line and an exit code.
 
-Exit codes: 0 done, 2 the user's mistake, 75 preempted and saved (start the same command again), 87 stopped by training
-health, 88 storage, 141 nobody reads the output. `--debug` anywhere shows the traceback as well.
+Exit codes: 0 done, 2 the user's mistake, 75 preempted and saved (start the same command again), 86 another process is
+gone or stuck, 87 stopped by training health, 88 storage, 141 nobody reads the output. `--debug` anywhere shows the
+traceback as well.
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
-from dalle_jax import allocator
-from dalle_jax.errors import StorageError, TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax import allocator, processes
+from dalle_jax.errors import PeerLost, StorageError, TrainingPreempted, TrainingUnhealthy, UserError
 
 HELP = """\
 usage: dalle COMMAND ...
@@ -24,6 +26,7 @@ Train DALL-E, draw with it, and measure it.
   sample          draw pictures from captions, rank them by CLIP
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
+  checkpoint      list, verify, compare checkpoints, export their weights
 
 dalle COMMAND --help tells a command's flags. --debug shows the traceback of an error.
 """
@@ -39,18 +42,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = _dispatch(argv)
     sys.stdout.flush()
     return code
-  except (UserError, TrainingPreempted, TrainingUnhealthy, StorageError) as error:
+  except (UserError, TrainingPreempted, TrainingUnhealthy, StorageError, PeerLost) as error:
     if debug:
-      raise
-    print(f"dalle: {' '.join(str(error).split())}", file=sys.stderr)
-    return error.exit_code
+      traceback.print_exc()
+    print(f"dalle: {processes.name()}{' '.join(str(error).split())}", file=sys.stderr)
+    return _ended(error.exit_code)
   except KeyboardInterrupt:
     print("dalle: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    return 130
+    return _ended(130)
   except BrokenPipeError:
     # Whoever read the output has left (`dalle ... | head`): no more can be said there, at exit neither.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141
+  except Exception:
+    if not processes.several():
+      raise
+    traceback.print_exc()
+    return _ended(1)
+
+
+def _ended(code: int) -> int:
+  """The code; of several processes, one that failed ends here and now, for the others will not come to its end."""
+  if processes.several() and code != TrainingPreempted.exit_code:
+    processes.leave(code)
+  return code
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -105,6 +120,12 @@ def _bench(argv: list[str]) -> int:
   return bench.run(argv)
 
 
+def _checkpoint(argv: list[str]) -> int:
+  from dalle_jax.commands import checkpoint
+
+  return checkpoint.run(argv)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "data": _data,
   "train": _train,
@@ -112,4 +133,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "sample": _sample,
   "eval": _eval,
   "bench": _bench,
+  "checkpoint": _checkpoint,
 }

@@ -23,3 +23,17 @@ class StorageError(RuntimeError):
   """A checkpoint or a data shard could not be written or read; what was there before is untouched."""
 
   exit_code = 88
+
+
+class PeerLost(RuntimeError):
+  """Another process of this run is gone or stuck; the same command, started in all, goes on from its checkpoint.
+
+  exit_code: that of a process which ended for a reason of its own.
+  """
+
+  exit_code = 86
+
+  def __init__(self, message: str, exit_code: int | None = None):
+    super().__init__(message)
+    if exit_code is not None:
+      self.exit_code = exit_code

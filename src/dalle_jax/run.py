@@ -10,6 +10,7 @@ Whatever ends the process, the same call goes on; a stage that is done is passed
 """
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -17,10 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from dalle_jax import config, sharding
+from dalle_jax import config, processes, sharding
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -50,11 +50,15 @@ def run(
   only: str | None = None,
   profile: tuple[int, int] | None = None,
   wandb: str | None = None,
+  step_limit: float = 1800.0,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
   profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
-  of Weights & Biases for each stage's metrics and pictures.
+  of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take.
+
+  Of several processes all call this, with the same arguments and a workdir that all can read. The first one claims the
+  workdir, trains the tokenizer and encodes pictures; all train.
 
   Raises UserError when the data or the workdir does not fit the experiment, and what `training.loop.train` raises.
   """
@@ -66,19 +70,44 @@ def run(
   if Path(path).resolve() == Path(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
+  processes.agree(_facts(experiment, prepared))
   with lock.held(Path(path)), compile_cache.under(Path(path)):
-    workdir = Workdir.claim(path, experiment)
-    if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
-      with workdir.timed("tokenizer"):
-        workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+    processes.by_first(lambda: _prepare(Workdir.claim(path, experiment), prepared, split))
+    workdir = Workdir.open(path)
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split, profile, wandb)
+        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
+        processes.wait()  # the first one is done when its checkpoint is
   return workdir
 
 
+def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
+  """What has to be the same in all processes of a run."""
+  packages = ("dalle-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  told = json.dumps(config.to_dict(experiment) | {"data": ""}, sort_keys=True).encode()  # each host's own path
+  return {
+    "experiment": hashlib.sha256(told).hexdigest()[:16],
+    "data": prepared.digest()[:16],
+    "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
+  }
+
+
+def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> None:
+  """Trains the tokenizer, if the workdir has none and a stage reads text."""
+  experiment = workdir.experiment()
+  if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
+    with workdir.timed("tokenizer"):
+      workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+
+
 def _run_stage(
-  name: str, workdir: Workdir, prepared: Prepared, split: str, profile: tuple[int, int] | None, wandb: str | None
+  name: str,
+  workdir: Workdir,
+  prepared: Prepared,
+  split: str,
+  profile: tuple[int, int] | None,
+  wandb: str | None,
+  step_limit: float,
 ) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
@@ -95,6 +124,7 @@ def _run_stage(
     _check_hashes(name, workdir, hashes)
   mesh = sharding.make_mesh(experiment.mesh)
   sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
+  share, shares = sharding.share(mesh, experiment.rules)
   source, view = _examples(stage, words, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -104,8 +134,8 @@ def _run_stage(
       seed=experiment.seed,
       batch=stage.batch,
       first=first,
-      process=jax.process_index(),
-      processes=jax.process_count(),
+      process=share,
+      processes=shares,
       workers=experiment.workers,
     )
 
@@ -128,6 +158,7 @@ def _run_stage(
       work=_work(stage),
       profile=profile,
       wandb=wandb,
+      step_limit=step_limit,
       save_every=stage.save_every,
       keep=stage.keep,
       log_every=stage.log_every,
@@ -196,6 +227,8 @@ def _examples(
   seed = workdir.experiment().seed
   misses = _near_misses(prepared, split, words) if stage.examples.near_misses else None
   if isinstance(stage.examples, Codes):
+    if processes.several():  # the first one makes them
+      processes.by_first(lambda: _codes(stage.examples, workdir, prepared))
     source = _codes(stage.examples, workdir, prepared).source(split)
     return source, views.CodesView(tokenizer=words, near_misses=misses)
   own: Pictures = stage.examples
@@ -294,4 +327,5 @@ def _warn_of_schedule(name: str, stage: Stage) -> None:
 
 
 def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  if processes.index() == 0:
+    print(line, file=sys.stderr, flush=True)

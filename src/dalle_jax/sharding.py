@@ -190,7 +190,7 @@ def by_shard(
 def device() -> jax.Device:
   """One of those that the program being traced is for: of `in_scope`'s devices, elsewhere of this process's own."""
   scope = _scope.get()
-  return jax.devices()[0] if scope is None else scope[0].devices.flat[0]
+  return jax.local_devices()[0] if scope is None else scope[0].devices.flat[0]
 
 
 def platform() -> str:
@@ -252,6 +252,23 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh, rules: Rules) -> None:
       f"a batch of {batch}{taken} does not divide over {parts} devices ({' x '.join(rules.batch)}): change the batch"
       f"{', accumulate' if accumulate > 1 else ''} or the mesh"
     )
+
+
+def share(mesh: Mesh, rules: Rules) -> tuple[int, int]:
+  """Which part of each batch this process's devices hold, and of how many; (0, 1) where there is one process.
+
+  Processes over which weights alone are split hold the same part. Raises UserError where a process's devices hold rows
+  that are not one part.
+  """
+  parts = math.prod(mesh.shape[axis] for axis in rules.batch)
+  spans = batch_sharding(mesh, rules, 1).addressable_devices_indices_map((parts,)).values()
+  own = sorted({row for (span,) in spans for row in range(*span.indices(parts))})
+  if own != list(range(own[0], own[-1] + 1)) or parts % len(own) or own[0] % len(own):
+    raise UserError(
+      f"this process's devices hold the parts {', '.join(map(str, own))} of {parts} of a batch, wanted neighbours: "
+      "change the mesh so that its processes lie one after the other along the batch"
+    )
+  return own[0] // len(own), parts // len(own)
 
 
 class Row(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from dalle_jax import config, sharding
+from dalle_jax import config, processes, sharding
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
@@ -130,6 +130,8 @@ class Workdir:
       self._append_time(what, begin)
 
   def _append_time(self, what: str, begin: float) -> None:
+    if processes.index():
+      return
     with (self.path / "times.jsonl").open("a") as file:
       file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - begin, 1)}) + "\n")
 

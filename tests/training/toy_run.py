@@ -1,9 +1,11 @@
 """Small objectives and data for the tests of training, and a process that trains one: toy_run.py STAGE WORKDIR STEPS.
 
-Every batch is a function of its step. The process sleeps a little in each batch, so that there is time to kill it.
+Every batch is a function of its step. The process sleeps a little in each batch, so that there is time to kill it. It
+is one of several where the environment says so; with STUCK=INDEX:STEP the one of that index never comes to that step.
 """
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalle_jax import cli, sharding
+from dalle_jax import cli, processes, sharding
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.schedules import Constant, Cosine, Linear
@@ -129,11 +131,26 @@ def options(stage, workdir, **changes):
   } | changes
 
 
+def own_share(draw, mesh, first):
+  """This process's rows of the batches from a step on, which come slowly."""
+  part, parts = sharding.share(mesh, sharding.Rules())
+  stuck = [int(number) for number in os.environ.get("STUCK", "-1:-1").split(":")]
+  for step, batch in enumerate(batches(draw, first, pause=0.02), first):
+    if stuck == [processes.index(), step]:
+      time.sleep(1000)
+    yield {key: np.split(rows, parts)[part] for key, rows in batch.items()}
+
+
 def main():
   stage, workdir, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+  processes.join(processes.Processes())
+  mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=-1))
   draw = STAGES[stage]()[1]
-  slowly = options(stage, workdir, batches=lambda start: batches(draw, start, pause=0.02))
-  train(steps=steps, **slowly)
+  limit = float(os.environ.get("STEP_LIMIT", "1800"))
+  train(
+    steps=steps,
+    **options(stage, workdir, mesh=mesh, batches=lambda first: own_share(draw, mesh, first), step_limit=limit),
+  )
   return 0
 
 

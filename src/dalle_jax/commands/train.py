@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from dalle_jax.errors import UserError
+from dalle_jax.processes import Processes, join, lost, several
 
 USAGE = """\
 usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--profile FIRST:LAST] [--wandb PROJECT] [--FIELD VALUE ...]
@@ -27,6 +28,8 @@ class Flags:
   """Trace the steps FIRST:LAST of each stage into WORKDIR/STAGE/profile, for XProf."""
   wandb: str | None = None
   """Send metrics and pictures to this project of Weights & Biases as well."""
+  processes: Processes = dataclasses.field(default_factory=Processes)
+  """How this process finds the others of its run."""
 
 
 def run(argv: list[str]) -> int:
@@ -40,12 +43,23 @@ def run(argv: list[str]) -> int:
   experiment_flags.check_file(file)
   given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
   profile = _steps(given.profile)
+  join(given.processes)
+  import jax
+
   from dalle_jax import run as runner
   from dalle_jax.training import wandb_log
 
   if given.wandb:
     wandb_log.require()
-  runner.run(given.experiment, given.workdir, only=given.only, profile=profile, wandb=given.wandb)
+  step_limit = given.processes.step_limit
+  try:
+    runner.run(
+      given.experiment, given.workdir, only=given.only, profile=profile, wandb=given.wandb, step_limit=step_limit
+    )
+  except jax.errors.JaxRuntimeError as error:
+    if not several():
+      raise
+    raise lost(error, "before or between the stages' steps") from error
   return 0
 
 

@@ -9,6 +9,7 @@ Every example holds `image` (PNG or JPEG bytes, 8-bit RGB), `captions`, `key` an
 
 import dataclasses
 import functools
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,6 +90,15 @@ class Prepared:
     """Those that hold an example, the one to train on first where there is one."""
     names = [name for name, info in self.builder.info.splits.items() if info.num_examples]
     return tuple(sorted(names, key=lambda name: (name != "train", name)))
+
+  def digest(self) -> str:
+    """SHA-256 of what describes the set, and of its shards' names and sizes; of their bytes it knows nothing."""
+    sha = hashlib.sha256()
+    for file in sorted(file for file in self.path.iterdir() if file.is_file()):
+      sha.update(f"{file.name} {file.stat().st_size}\n".encode())
+      if file.suffix == ".json":
+        sha.update(file.read_bytes())
+    return sha.hexdigest()
 
   def source(self, split: str) -> PreparedSource:
     """The examples of a split at random access. Raises UserError naming the splits there are."""

@@ -23,7 +23,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from dalle_jax.errors import StorageError, UserError
+from dalle_jax import processes
+from dalle_jax.errors import PeerLost, StorageError, UserError
 from dalle_jax.sharding import path_name
 from dalle_jax.training import manifest
 from dalle_jax.training.step import State
@@ -35,7 +36,7 @@ Item = dict[str, Any]
 
 
 class Checkpoints:
-  """The checkpoints of one stage. One process saves; any number may read."""
+  """The checkpoints of one stage. One job saves, all of its processes together; any number may read."""
 
   def __init__(self, directory: Path, keep: int = 3):
     self.directory = Path(directory).absolute()
@@ -48,6 +49,22 @@ class Checkpoints:
   def good_steps(self) -> list[int]:
     """Steps with a whole manifest and every file at its size, ascending; contents are verified on restore."""
     return [step for step in self._steps() if not manifest.problem(self._path(step), contents=False)]
+
+  def steps(self) -> list[int]:
+    """Every step there is, good or not, ascending."""
+    return self._steps()
+
+  def problem(self, step: int, *, contents: bool) -> str | None:
+    """Why a step is not good, in a few words, or None; without `contents`, presence and sizes of its files alone."""
+    return self._problem(step) if contents else manifest.problem(self._path(step), contents=False)
+
+  def arrays(self, step: int) -> dict[str, dict[str, str]]:
+    """What a good step holds: item -> path of the array -> its dtype and shape, as in float32[3,4]."""
+    return manifest.read(self._path(step))["arrays"]
+
+  def read(self, step: int, item: str) -> dict[str, np.ndarray]:
+    """An item's arrays by path, as NumPy's. Raises StorageError when the step is not good."""
+    return self._read_numpy(self._chosen(step), item)
 
   def newest(self) -> int | None:
     """The newest step whose contents are verified; a warning of one line when newer ones are not good.
@@ -76,16 +93,15 @@ class Checkpoints:
     self.wait()
     items = _items(state)
     try:
+      processes.by_first(lambda: self._make_room(step, items))
       if self._saver is None:
         _quiet_orbax()
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
-        self._clean()
-      self._check_room(items)
-      if self._path(step).exists():
-        _remove(self._path(step))
       self._verified.discard(step)
       args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
       self._saver.save(self._path(step), args=ocp.args.Composite(**args))
+    except PeerLost:
+      raise
     except Exception as error:
       raise self._cannot_save(step, error) from error
     arrays = {name: {path: _text(x) for path, x in item.items()} for name, item in items.items()}
@@ -115,7 +131,7 @@ class Checkpoints:
 
     Raises UserError naming the first arrays that differ from `abstract` in path, shape or dtype.
     """
-    step = self.newest()
+    step = processes.number_by_first(self.newest)
     if step is None:
       return None
     items = _items(abstract)
@@ -188,7 +204,7 @@ class Checkpoints:
       raise UserError(f"checkpoint {step} of {self.directory} is of another model: {'; '.join(lines[:2])}{more}")
 
   def _read(self, step: int, wanted: Mapping[str, Item]) -> dict[str, Item]:
-    here = SingleDeviceSharding(jax.devices()[0])
+    here = SingleDeviceSharding(jax.local_devices()[0])
 
     def target(x: Any) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here)
@@ -200,13 +216,21 @@ class Checkpoints:
     return self._load(step, name, {path: _empty(text) for path, text in arrays.items()})
 
   def _load(self, step: int, name: str, target: Item) -> Item:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    # Alone: a process that reads weights does not wait for others, who may not want any.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
       return reader.restore(self._path(step) / name, args=ocp.args.StandardRestore(target))
 
   def _finish(self, step: int, arrays: dict[str, dict[str, str]], files: Mapping[str, bytes]) -> None:
     """In the background: after Orbax has committed, the files, the manifest, and the end of older steps."""
     try:
       self._saver.wait_until_finished()
+      if processes.index():
+        return
       path = self._path(step)
       (path / "files").mkdir()
       for name, data in files.items():
@@ -224,13 +248,17 @@ class Checkpoints:
       if other not in kept:
         _remove(self._path(other))
 
-  def _clean(self) -> None:
-    """Removes what a killed save left behind."""
-    self.directory.mkdir(parents=True, exist_ok=True)
-    for path in self.directory.iterdir():
-      torn = path.name.isdecimal() and manifest.read(path) is None
-      if torn or ".orbax-checkpoint-tmp" in path.name:
-        _remove(path)
+  def _make_room(self, step: int, items: Mapping[str, Item]) -> None:
+    """Removes what a killed save left behind, and this step of a try that was given up. OSError on a full disk."""
+    if self._saver is None:
+      self.directory.mkdir(parents=True, exist_ok=True)
+      for path in self.directory.iterdir():
+        torn = path.name.isdecimal() and manifest.read(path) is None
+        if torn or ".orbax-checkpoint-tmp" in path.name:
+          _remove(path)
+    self._check_room(items)
+    if self._path(step).exists():
+      _remove(self._path(step))
 
   def _check_room(self, items: Mapping[str, Item]) -> None:
     """Raises OSError before anything is written where the disk can't hold it: Orbax fails late, and at length."""

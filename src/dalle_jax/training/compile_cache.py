@@ -8,6 +8,8 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from dalle_jax import processes
+
 
 @contextlib.contextmanager
 def under(workdir: Path) -> Iterator[None]:
@@ -20,7 +22,7 @@ def under(workdir: Path) -> Iterator[None]:
     yield
     return
   directory = workdir / "xla_cache"
-  for file in directory.glob("*-cache"):
+  for file in directory.glob("*-cache") if processes.index() == 0 else ():
     if not _whole(file.read_bytes()):
       file.unlink()
   _keep_in(str(directory))

@@ -1,11 +1,13 @@
-"""One job a workdir: an flock, which the system frees however the process dies."""
+"""One job a workdir: an flock, which the system frees however the process dies. Process 0 holds it for all of a job."""
 
 import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+from dalle_jax import processes
 from dalle_jax.errors import UserError
 
 
@@ -15,19 +17,28 @@ def held(workdir: Path) -> Iterator[None]:
 
   Raises UserError when another process holds it, or when the directory cannot be written.
   """
+  file = processes.by_first(lambda: _locked(workdir))
+  try:
+    yield
+  finally:
+    if file is not None:
+      file.close()
+
+
+def _locked(workdir: Path) -> IO[str]:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / ".lock").open("a+")
   except OSError as error:
     raise UserError(f"cannot write to {workdir} ({error.strerror}): take another --workdir") from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      owner = file.read().strip() or "unknown"
-      raise UserError(f"{workdir} is in use by process {owner}: wait for it, or take another --workdir") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    yield
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    owner = file.read().strip() or "unknown"
+    file.close()
+    raise UserError(f"{workdir} is in use by process {owner}: wait for it, or take another --workdir") from None
+  file.truncate(0)
+  file.write(f"{os.getpid()}\n")
+  file.flush()
+  return file

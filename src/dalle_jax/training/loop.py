@@ -6,20 +6,21 @@ and randomness are functions of (seed, step), and metrics.jsonl is cut back to t
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dalle_jax import sharding
-from dalle_jax.errors import TrainingPreempted, TrainingUnhealthy, UserError
-from dalle_jax.training import lock, signals
+from dalle_jax import processes, sharding
+from dalle_jax.errors import PeerLost, TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax.training import lock, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
-from dalle_jax.training.metrics import MetricsLog
+from dalle_jax.training.metrics import MetricsLog, NoLog
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.profile import Trace
 from dalle_jax.training.progress import StepProgress
@@ -33,7 +34,8 @@ Batch = Mapping[str, np.ndarray]
 class Hook:
   """Called every `every` steps and after the last with (step, params), params being the moving average if there is one.
 
-  What it returns is reported: numbers as metrics, uint8[H, W, 3] arrays as pictures. None reports nothing.
+  What it returns is reported: numbers as metrics, uint8[H, W, 3] arrays as pictures. None reports nothing. Of several
+  processes the first one alone calls it, with params gathered.
   """
 
   every: int
@@ -59,6 +61,7 @@ def train(
   work: Work | None = None,
   profile: tuple[int, int] | None = None,
   wandb: str | None = None,
+  step_limit: float = 1800.0,
   save_every: int,
   keep: int,
   log_every: int,
@@ -68,12 +71,16 @@ def train(
   accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
   alone; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
   utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
-  workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well.
+  workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
+  after which a step that has not ended ends the process, with exit code 86.
+
+  Of several processes all call this, with batches of their own `sharding.share`, and all stop together. One whose peer
+  is gone ends at once, with exit code 86: nothing that it waits for will come.
 
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
   """
-  with lock.held(workdir), signals.sigterm() as asked_to_stop:
+  with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
     found = checkpoints.restore(like)
@@ -81,8 +88,8 @@ def train(
     if first >= steps:
       return state
     if found is None and start is not None:
-      state = _begin_with(start(state.params), state)
-    log = MetricsLog(workdir, first, wandb if jax.process_index() == 0 else None)
+      state = _begin_with(start(processes.gathered(state.params)), state)
+    log = processes.by_first(lambda: MetricsLog(workdir, first, wandb)) or NoLog()
     throughput = Throughput(list(mesh.devices.flat), work)
     run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput)
     rows = sharding.describe(like.params)
@@ -92,32 +99,41 @@ def train(
       run.progress.show(sharding.table(sharding.grouped(rows)))
     if note := run.throughput.unknown():
       run.progress.say(note)
-    trace = Trace(profile, workdir / "profile")
+    trace = Trace(profile if processes.index() == 0 else None, workdir / "profile")
     step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules, accumulate=accumulate)
-    frozen = jax.device_put(frozen, sharding.replicated(mesh))
+    frozen = _on_all(frozen, mesh)
     data = iter(batches(first))
     # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
     try:
       for step in range(first + 1, steps + 1):
+        dog.step(step, "waiting for its batch")
         batch = _place(run.next_batch(data), accumulate, mesh, rules)
+        run.throughput.examples = len(next(iter(batch.values())))
         trace.before(step)
+        dog.now("waiting for the devices")
         state, metrics = run.dispatch(step_fn, state, frozen, batch)
         trace.after(step, metrics)
         run.read(step, metrics)
-        last, stop = step == steps, asked_to_stop.is_set()
+        last, stop = step == steps, asked_to_stop()
         due = [hook for hook in hooks if last or step % hook.every == 0]
         save = last or stop or step % save_every == 0
         if save or due or one_at_a_time:
           run.catch_up()
-        for hook in due:
-          run.report(step, hook.fn(step, state.params if state.ema is None else state.ema))
+        if due:
+          dog.now("drawing and measuring")
+          _show(due, step, state, run)
         if save:
+          dog.now("saving")
           checkpoints.save(step, state, files)
-        if stop or (last and asked_to_stop.is_set()):
+        if stop or (last and not processes.several() and asked_to_stop()):
           checkpoints.wait()
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state
+    except jax.errors.JaxRuntimeError as error:
+      if processes.several() and "RESOURCE_EXHAUSTED" not in str(error):
+        _leave_the_lost(error, f"{name} at step {step}")
+      raise
     finally:
       trace.close()
       _close(data)
@@ -137,7 +153,7 @@ class _Run:
     first: int,
     max_skipped: int,
     log_every: int,
-    log: MetricsLog,
+    log: MetricsLog | NoLog,
     throughput: Throughput,
   ):
     self.log, self.throughput = log, throughput
@@ -154,7 +170,6 @@ class _Run:
     self._waited += time.monotonic() - begin
     if batch is None:
       raise UserError(f"{self.name}: the data ended before step {self.steps}: it must repeat for ever")
-    self.throughput.examples = len(next(iter(batch.values()))) * jax.process_count()
     return batch
 
   def dispatch(self, step_fn: Callable, *args: Any) -> tuple[State, Metrics]:
@@ -212,17 +227,43 @@ class _Run:
     return timing
 
 
+def _show(due: Sequence[Hook], step: int, state: State, run: _Run) -> None:
+  params = processes.gathered(state.params if state.ema is None else state.ema)
+  if processes.index() == 0:
+    for hook in due:
+      run.report(step, hook.fn(step, params))
+
+
+def _leave_the_lost(error: Exception, where: str) -> NoReturn:
+  """Ends this process without waiting for saves under way, which wait for the process that is gone."""
+  print(f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}", file=sys.stderr)
+  processes.leave(PeerLost.exit_code)
+
+
+def _on_all(tree: Any, mesh: Mesh) -> Any:
+  """Arrays that all processes have, whole on every device."""
+  whole = sharding.replicated(mesh)
+  if not processes.several():
+    return jax.device_put(tree, whole)
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, np.asarray(x)), tree)
+
+
 def _begin_with(params: Any, state: State) -> State:
+  if processes.several():
+    params = jax.tree.map(
+      lambda x, like: jax.device_put(x, like.sharding), processes.tree_by_first(params), state.params
+    )
   ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
   return state._replace(params=params, ema=ema)
 
 
 def _place(batch: Batch, accumulate: int, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:
+  _, shares = sharding.share(mesh, rules)
   placed = {}
   for key, x in batch.items():
     layout = sharding.batch_sharding(mesh, rules, x.ndim)
-    sharding.check_batch(x.shape[0] * jax.process_count(), accumulate, mesh, rules)
-    placed[key] = jax.make_array_from_process_local_data(layout, x)
+    sharding.check_batch(x.shape[0] * shares, accumulate, mesh, rules)
+    placed[key] = jax.make_array_from_process_local_data(layout, x, (x.shape[0] * shares, *x.shape[1:]))
   return placed
 
 

@@ -69,6 +69,22 @@ class MetricsLog:
       self._wandb.close()
 
 
+class NoLog:
+  """What the processes but the first write: nothing."""
+
+  def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
+    """Nothing."""
+
+  def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """Nothing."""
+
+  def text(self, name: str, text: str) -> None:
+    """Nothing."""
+
+  def close(self) -> None:
+    """Nothing."""
+
+
 def read(file: Path) -> list[dict]:
   """The rows of a metrics.jsonl; a line that a kill cut short is left out."""
   if not file.is_file():

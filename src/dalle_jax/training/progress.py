@@ -7,13 +7,15 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dalle_jax import processes
+
 PLAIN_EVERY = 10.0
 
 
 class StepProgress:
   """Shows steps of a run named `name`; nothing is printed more than ten times a second, or 10 s without a terminal.
 
-  unit: what a step is called.
+  unit: what a step is called. Of several processes the first one alone shows them.
   """
 
   def __init__(
@@ -22,8 +24,9 @@ class StepProgress:
     self._name, self._steps, self._first, self._unit, self._clock = name, steps, first, unit, clock
     self._begin = self._shown = clock()
     self._bar: Progress | None = None
+    self._shows = processes.index() == 0
     console = Console(file=sys.stderr)
-    if console.is_terminal:
+    if console.is_terminal and self._shows:
       columns = (
         "{task.description}",
         "{task.completed}/{task.total}",
@@ -39,14 +42,14 @@ class StepProgress:
     """A line of its own, above the bar."""
     if self._bar is not None:
       self._bar.console.print(f"{self._name}: {text}", highlight=False)
-    else:
+    elif self._shows:
       print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
   def show(self, table: str) -> None:
     """A table, above the bar."""
     if self._bar is not None:
       self._bar.console.print(table, highlight=False, end="")
-    else:
+    elif self._shows:
       print(table, file=sys.stderr, end="", flush=True)
 
   def update(self, step: int, loss: float | None = None, more: str = "") -> None:

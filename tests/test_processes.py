@@ -1,0 +1,194 @@
+"""How a process finds the others, what it says when it can't, and the launcher that starts several here."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dalle_jax import processes
+from dalle_jax.errors import UserError
+from dalle_jax.processes import Processes
+from dalle_jax.training import watchdog
+from dalle_jax.training.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[1]
+TOLD = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
+  for name in (*TOLD, "SLURM_STEP_NODELIST", "SLURM_NTASKS"):
+    monkeypatch.delenv(name, raising=False)
+
+
+def test_one_process_joins_nobody():
+  assert processes._told(Processes()) is None
+  processes.join(Processes())
+  assert not processes.several()
+  assert (processes.index(), processes.name()) == (0, "")
+
+
+def test_flags_come_before_the_environment(monkeypatch):
+  for name, value in zip(TOLD, ("10.0.0.1:5000", "4", "3"), strict=True):
+    monkeypatch.setenv(name, value)
+  assert processes._told(Processes()) == ("10.0.0.1:5000", 4, 3)
+  assert processes._told(Processes(index=0, coordinator="[::1]:77")) == ("[::1]:77", 4, 0)
+
+
+def test_an_address_alone_is_some_scheduler_s_and_says_nothing(monkeypatch):
+  monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:5000")
+  assert processes._told(Processes()) is None
+
+
+@pytest.mark.parametrize(
+  ("given", "words"),
+  [
+    (Processes(coordinator="a:1", count=2), "each needs --processes.index as well"),
+    (Processes(count=2, index=1), "each needs --processes.coordinator as well"),
+    (Processes(coordinator="localhost", count=2, index=0), "wanted HOST:PORT of process 0"),
+    (Processes(coordinator="a:1", count=2, index=2), "got process 2 of 2"),
+    (Processes(coordinator="a:1", count=0, index=0), "got process 0 of 0"),
+    (Processes(coordinator="a:1", count=2, index=-1), "got process -1 of 2"),
+  ],
+)
+def test_what_can_t_be_is_refused(given, words):
+  with pytest.raises(UserError, match=words):
+    processes.join(given)
+
+
+def test_a_limit_of_no_seconds_is_refused():
+  with pytest.raises(UserError, match=r"got --processes.step_limit 0.0, wanted a number of seconds above 0"):
+    Processes(step_limit=0.0)
+
+
+def test_slurm_with_one_task_is_one_process(monkeypatch):
+  monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
+  monkeypatch.setenv("SLURM_NTASKS", "1")
+  assert not processes._by_slurm()
+  monkeypatch.setenv("SLURM_NTASKS", "2")
+  assert processes._by_slurm()
+
+
+def test_the_watchdog_gives_the_first_step_more_time_and_starts_anew_with_each():
+  dog = watchdog.Watchdog("dvae", 10.0)
+  dog.step(21, "waiting for its batch")
+  begin = dog._state[2]
+  assert dog.overdue(begin + 39) is None
+  assert dog.overdue(begin + 41)
+  dog.step(22, "waiting for its batch")
+  begin = dog._state[2]
+  dog.now("saving")
+  assert dog.overdue(begin + 9) is None
+  said = dog.overdue(begin + 11)
+  assert "dvae: step 22 took more than 10 s (saving)" in said
+  assert "--processes.step_limit" in said
+
+
+# The launcher.
+
+# A stand-in for `dalle train` that ends as it is told: each start takes the next code of a file.
+ENDS = """
+import os, pathlib, signal, sys, time
+here = pathlib.Path(sys.argv[-1])
+index = os.environ["JAX_PROCESS_ID"]
+(here / f"started-{index}").open("a").write(os.environ["JAX_COORDINATOR_ADDRESS"] + "\\n")
+if index == "1":
+  time.sleep(1000 if (here / "wait").exists() else 0.3)
+codes = (here / "codes").read_text().split()
+(here / "codes").write_text(" ".join(codes[1:]))
+if codes[0] == "kill":
+  os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(int(codes[0]))
+"""
+
+
+def launched(tmp_path, codes, *flags, wait=True, script=ENDS):
+  """The launcher over a package whose `train` ends with these codes, one after the other."""
+  (tmp_path / "dalle_jax").mkdir()
+  (tmp_path / "dalle_jax/__init__.py").touch()
+  (tmp_path / "dalle_jax/__main__.py").write_text(script)
+  (tmp_path / "codes").write_text(" ".join(codes))
+  if wait:
+    (tmp_path / "wait").touch()
+  command = [sys.executable, str(ROOT / "launch/local.py"), "-n", "2", "--pause", "0.1", *flags]
+  return subprocess.Popen(
+    [*command, "x.py", "--workdir", str(tmp_path)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+  )
+
+
+def test_the_launcher_starts_again_what_was_preempted_lost_or_killed(tmp_path):
+  with launched(tmp_path, ["75", "86", "kill", "2"]) as process:
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 2
+  assert [line for line in said.splitlines() if "ended with" in line] == [
+    "launch: ended with 75; starting again in 0.2 s",
+    "launch: ended with 86; starting again in 0.4 s",
+    "launch: ended with -9; starting again in 0.8 s",
+  ]
+  started = (tmp_path / "started-1").read_text().split()
+  assert len(started) == 4
+  assert started == (tmp_path / "started-0").read_text().split()  # both were told the same address
+
+
+def test_the_launcher_gives_up_after_five_starts_without_a_new_checkpoint(tmp_path):
+  with launched(tmp_path, ["86"] * 20, "--pause", "0.01") as process:
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 86
+  assert "given up after 5 restarts without a new checkpoint; the last exit code was 86" in said
+  assert len((tmp_path / "started-0").read_text().split()) == 6
+
+
+def test_the_launcher_ends_with_all_its_processes(tmp_path):
+  with launched(tmp_path, ["0", "0"], wait=False) as process:
+    assert process.wait(timeout=60) == 0
+
+
+def test_no_process_outlives_the_launcher(tmp_path):
+  script = ENDS.replace('if index == "1":', "(here / f'pid-{index}').write_text(str(os.getpid()))\nif True:")
+  process = launched(tmp_path, ["0"], script=script)
+  files = [tmp_path / f"pid-{index}" for index in (0, 1)]
+  until = time.monotonic() + 60
+  while not all(file.exists() and file.read_text() for file in files):
+    assert time.monotonic() < until
+    time.sleep(0.02)
+  pids = [int(file.read_text()) for file in files]
+  os.kill(process.pid, signal.SIGKILL)
+  process.communicate()
+  while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    assert time.monotonic() < until
+    time.sleep(0.02)
+
+
+# A stand-in that trains a toy, in processes that are real.
+TRAINS = """
+import runpy, sys
+sys.path.pop(0), sys.modules.pop("dalle_jax")
+sys.argv = ["toy", "denoise", sys.argv[-1] + "/denoise", "60"]
+runpy.run_path("TOY", run_name="__main__")
+""".replace("TOY", str(Path(__file__).parent / "training/toy_run.py"))
+
+
+@pytest.mark.slow
+def test_the_launcher_goes_on_where_a_killed_process_stood(tmp_path, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "")
+  digests = []
+  for kills in (0, 3):
+    (tmp_path / f"{kills}").mkdir()
+    process = launched(tmp_path / f"{kills}", [], script=TRAINS)
+    checkpoints = Checkpoints(tmp_path / f"{kills}/denoise/checkpoints")
+    for number in range(kills):
+      until = time.monotonic() + 60
+      while (checkpoints.good_steps() or [0])[-1] < 12 * (number + 1):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+      victims = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+      os.kill(int(victims[number % 2]), signal.SIGKILL)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    assert said.count("launch: ended with") == kills
+    digests.append(checkpoints.digest(60))
+  assert digests[0] == digests[1]
