@@ -71,7 +71,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
   """Memory by kind of each plan below the device's limit, and beside it how fast it can be at most, as a picture."""
   names = [result["topology"] for result in results]
-  figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.6 * len(names) + 2), sharey=True, layout="constrained")
+  figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.6 * len(names) + 2.6), sharey=True, layout="constrained")
   begin = [0.0] * len(names)
   for kind in DRAWING if results[0]["program"] == "sampler" else KINDS:
     sizes = [result["memory"][kind] / GIB for result in results]
@@ -94,6 +94,11 @@ def _pictures(axes: plt.Axes, names: Sequence[str], results: Sequence[dict[str, 
 
 def _ceilings(axes: plt.Axes, names: Sequence[str], results: Sequence[dict[str, Any]]) -> None:
   own = [result.get("ceiling") or {"mfu_hidden": None, "mfu_shown": None} for result in results]
+  for i, each in enumerate(own):
+    if each["mfu_hidden"] is None:
+      axes.text(0, i, " not available", va="center", fontsize="small")
+  if not any(each["mfu_hidden"] for each in own):
+    axes.set_xlim(0, 100)
   axes.barh(names, [100 * (each["mfu_hidden"] or 0.0) for each in own], color="lightgray", label="collectives hidden")
   axes.barh(names, [100 * (each["mfu_shown"] or 0.0) for each in own], height=0.4, color="gray", label="none hidden")
   axes.set_xlabel("MFU ceiling, % (estimate from compilers' cycles)")
