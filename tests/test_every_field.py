@@ -529,6 +529,8 @@ TABLE = (
   ("stages.*.optimizer.b?", times(0.7), optimizer),
   ("stages.*.optimizer.eps", times(2), optimizer),
   ("stages.*.optimizer.decay", plus(0.1), optimizer),
+  ("stages.*.optimizer.spikes.z", times(2), optimizer),
+  ("stages.*.optimizer.spikes.window", plus(1), optimizer),
   ("stages.*.optimizer.clip", unless_none(times(2), 1.0), optimizer),
   ("stages.*.optimizer.second_moment_clamp", unless_none(times(2), 5.0), optimizer),
   ("stages.*.optimizer.ema", unless_none(times(0.7), 0.5), optimizer),

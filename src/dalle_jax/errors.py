@@ -14,7 +14,7 @@ class TrainingPreempted(RuntimeError):
 
 
 class TrainingUnhealthy(RuntimeError):
-  """Too many updates in a row were not finite; the last good checkpoint is kept."""
+  """Too many updates in a row were not finite or spikes; the last good checkpoint is kept."""
 
   exit_code = 87
 

@@ -33,7 +33,7 @@ from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.showing import hooks
-from dalle_jax.training import compile_cache, lock
+from dalle_jax.training import compile_cache, left_out, lock
 from dalle_jax.training.loop import train
 from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.throughput import Work
@@ -51,11 +51,13 @@ def run(
   profile: tuple[int, int] | None = None,
   wandb: str | None = None,
   step_limit: float = 1800.0,
+  rollback: bool = False,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
   profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
-  of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take.
+  of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take; rollback: pass over
+  the batches on which training health stopped the run.
 
   Of several processes all call this, with the same arguments and a workdir that all can read. The first one claims the
   workdir, trains the tokenizer and encodes pictures; all train.
@@ -74,6 +76,8 @@ def run(
   with lock.held(Path(path)), compile_cache.under(Path(path)):
     processes.by_first(lambda: _prepare(Workdir.claim(path, experiment), prepared, split))
     workdir = Workdir.open(path)
+    if rollback:
+      processes.by_first(lambda: _roll_back(workdir, names))
     for name in names:
       if not experiment.stage(name).frozen:
         _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
@@ -98,6 +102,16 @@ def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> None:
   if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
     with workdir.timed("tokenizer"):
       workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+
+
+def _roll_back(workdir: Workdir, names: list[str]) -> None:
+  """Has the batches passed over that stopped a stage. Raises UserError where nothing stopped one."""
+  found = {name: left_out.roll_back(workdir.path / name) for name in names}
+  if not any(found.values()):
+    raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir.path}: leave it out")
+  for name, steps in found.items():
+    if steps:
+      _say(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
 
 
 def _run_stage(

@@ -10,7 +10,7 @@ import pytest
 from dalle_jax import sharding
 from dalle_jax.errors import StorageError, TrainingPreempted, TrainingUnhealthy, UserError
 from dalle_jax.schedules import Constant
-from dalle_jax.training import metrics
+from dalle_jax.training import left_out, metrics
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.loop import Hook, train
 from dalle_jax.training.optimizers import AdamW, WarmupPlateau
@@ -153,6 +153,32 @@ def test_too_many_updates_in_a_row_that_are_not_finite_stop_the_run(toy, tmp_pat
   assert [row["skipped"] for row in found] == [0, 0, 1, 2, 0, 0, 0, 0, 0, 1, 2, 3]
   assert found[-1]["skipped_total"] == 5
   assert found[-1]["loss"] is None
+
+
+def test_batches_that_stopped_a_run_are_passed_over_when_asked(toy, tmp_path):
+  def batches(start):
+    for i, batch in enumerate(toy.batches(toy.vectors, start), start):
+      yield {"x": batch["x"] * np.float32(np.nan)} if 9 <= i < 12 else batch
+
+  given = {"batches": batches, "optimizer": AdamW(lr=Constant(1e-2), max_skipped=3)}
+  with pytest.raises(TrainingUnhealthy, match=r"3 updates in a row up to step 12 .*--rollback"):
+    train(steps=20, **toy.options("denoise", tmp_path / "stopped", **given))
+  assert left_out.roll_back(tmp_path / "stopped") == [10, 11, 12]
+  assert left_out.roll_back(tmp_path / "stopped") == []
+  train(steps=20, **toy.options("denoise", tmp_path / "stopped", **given))
+  found = rows(tmp_path / "stopped")
+  assert [row["step"] for row in found if "left_out" in row] == [10, 11, 12]
+  assert found[-1]["skipped_total"] == 3
+  # The same as a run that passes them over from the start; and they were in truth not used.
+  (tmp_path / "whole").mkdir()
+  left_out.record(tmp_path / "whole", [10, 11, 12])
+  left_out.roll_back(tmp_path / "whole")
+  train(steps=20, **toy.options("denoise", tmp_path / "whole", optimizer=given["optimizer"]))
+  train(steps=20, **toy.options("denoise", tmp_path / "other", optimizer=given["optimizer"]))
+  ours, same, other = (
+    Checkpoints(tmp_path / name / "checkpoints").digest(20) for name in ("stopped", "whole", "other")
+  )
+  assert ours == same != other
 
 
 def test_hooks_run_when_due_and_after_the_last_step_with_the_moving_average(toy, tmp_path):

@@ -111,6 +111,19 @@ def test_sigterm_to_any_one_saves_the_same_step_in_all(tmp_path, victim):
   assert len(rows(tmp_path)) == saved
 
 
+def test_a_batch_that_is_bad_in_one_of_them_is_left_out_in_all(tmp_path):
+  finished(2, tmp_path / "bad", BAD="1:9")
+  finished(2, tmp_path / "good", steps=9)
+  skipped = [row["skipped"] for row in rows(tmp_path / "bad")]
+  assert skipped == [int(step == 10) for step in range(1, STEPS + 1)]
+  assert rows(tmp_path / "bad")[9]["loss"] is None
+  finished(2, tmp_path / "bad-10", steps=10, BAD="1:9")
+  before, after = (Checkpoints(tmp_path / name / "checkpoints") for name in ("good", "bad-10"))
+  for item in ("params", "opt", "ema"):
+    ours, theirs = before.read(9, item), after.read(10, item)
+    assert all(ours[path].tobytes() == theirs[path].tobytes() for path in ours)
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_all_end(tmp_path, victim):
   gang = start(2, tmp_path, steps=4000)

@@ -9,6 +9,7 @@ from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.schedules import Constant
 from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training.health import Spikes
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.step import abstract_state, init_state, make_step
 
@@ -125,6 +126,31 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_counters(toy):
   assert (int(metrics["skipped"]), int(metrics["skipped_total"])) == (0, 2)
   assert np.isfinite(float(metrics["loss"]))
   assert not np.array_equal(state.params["up"]["kernel"], before.params["up"]["kernel"])
+
+
+def test_a_gradient_a_hundred_times_as_great_as_the_last_ones_changes_nothing_but_the_counters(toy):
+  optimizer = AdamW(lr=Constant(1e-3), ema=0.9, spikes=Spikes(window=8))
+  where = {"mesh": mesh_of(1), "rules": Rules(), "seed": 0}
+  step = make_step(toy.Denoise(), optimizer, **where)
+  state = init_state(toy.Denoise(), optimizer, **where)
+  good = drawn(toy.vectors, 12)
+  great = {"x": good[0]["x"] * np.float32(100)}
+  for batch in [*good[:6], great]:  # before the window is full, nothing is a spike
+    state, metrics = step(state, {}, batch)
+  assert int(metrics["skipped_total"]) == 0
+  for batch in good[6:]:
+    state, metrics = step(state, {}, batch)
+  usual = float(metrics["grad_norm"])
+  for batch in good:
+    state, metrics = step(state, {}, batch)
+  before = jax.device_get(state)
+  state, metrics = step(state, {}, great)
+  assert float(metrics["grad_norm"]) > 100 * usual
+  assert (int(metrics["skipped"]), int(metrics["skipped_spikes"])) == (1, 1)
+  after = jax.device_get(state)
+  equal((after.params, after.opt, after.ema, after.norms), (before.params, before.opt, before.ema, before.norms))
+  state, metrics = step(state, {}, good[0])
+  assert (int(metrics["skipped"]), int(metrics["skipped_total"]), int(metrics["skipped_spikes"])) == (0, 1, 1)
 
 
 def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too(toy):

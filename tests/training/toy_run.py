@@ -1,7 +1,8 @@
 """Small objectives and data for the tests of training, and a process that trains one: toy_run.py STAGE WORKDIR STEPS.
 
 Every batch is a function of its step. The process sleeps a little in each batch, so that there is time to kill it. It
-is one of several where the environment says so; with STUCK=INDEX:STEP the one of that index never comes to that step.
+is one of several where the environment says so; with STUCK=INDEX:STEP the one of that index never comes to that step,
+and with BAD=INDEX:STEP it reads numbers that are none there.
 """
 
 import dataclasses
@@ -134,11 +135,12 @@ def options(stage, workdir, **changes):
 def own_share(draw, mesh, first):
   """This process's rows of the batches from a step on, which come slowly."""
   part, parts = sharding.share(mesh, sharding.Rules())
-  stuck = [int(number) for number in os.environ.get("STUCK", "-1:-1").split(":")]
+  stuck, bad = ([int(number) for number in os.environ.get(name, "-1:-1").split(":")] for name in ("STUCK", "BAD"))
   for step, batch in enumerate(batches(draw, first, pause=0.02), first):
     if stuck == [processes.index(), step]:
       time.sleep(1000)
-    yield {key: np.split(rows, parts)[part] for key, rows in batch.items()}
+    own = {key: np.split(rows, parts)[part] for key, rows in batch.items()}
+    yield {key: rows * np.nan for key, rows in own.items()} if bad == [processes.index(), step] else own
 
 
 def main():

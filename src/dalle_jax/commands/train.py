@@ -8,10 +8,12 @@ from dalle_jax.errors import UserError
 from dalle_jax.processes import Processes, join, lost, several
 
 USAGE = """\
-usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--profile FIRST:LAST] [--wandb PROJECT] [--FIELD VALUE ...]
+usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--rollback] [--profile FIRST:LAST] [--wandb PROJECT]
+                   [--FIELD VALUE ...]
 
 Runs the stages of an experiment file, or goes on with them where the workdir stands.
 dalle train EXPERIMENT --help lists every field that can be set, e.g. --stages.transformer.steps 1000
+--rollback passes over the batches on which training health stopped the run (exit code 87), and goes on
 Parameters of the file's experiment() are flags as well: dalle train experiments/pictures.py --data DIR --size s
 """
 
@@ -37,7 +39,7 @@ def run(argv: list[str]) -> int:
   if not argv or argv[0] in ("-h", "--help"):
     print(USAGE, end="")
     return 0
-  file, *rest = argv
+  file, *rest = [word for word in argv if word != "--rollback"]
   from dalle_jax.commands import experiment_flags
 
   experiment_flags.check_file(file)
@@ -51,10 +53,15 @@ def run(argv: list[str]) -> int:
 
   if given.wandb:
     wandb_log.require()
-  step_limit = given.processes.step_limit
   try:
     runner.run(
-      given.experiment, given.workdir, only=given.only, profile=profile, wandb=given.wandb, step_limit=step_limit
+      given.experiment,
+      given.workdir,
+      only=given.only,
+      profile=profile,
+      wandb=given.wandb,
+      step_limit=given.processes.step_limit,
+      rollback="--rollback" in argv,
     )
   except jax.errors.JaxRuntimeError as error:
     if not several():

@@ -31,6 +31,8 @@ from dalle_jax.training.step import State
 
 log = logging.getLogger(__name__)
 
+COUNTERS = ("step", "norms", "skipped", "skipped_total", "skipped_spikes")
+
 # An item of a checkpoint: its arrays by path, such as blocks/attention/kernel.
 Item = dict[str, Any]
 
@@ -295,7 +297,7 @@ def digest(item: Mapping[str, Any]) -> str:
 
 
 def _items(state: State) -> dict[str, Item]:
-  counters = {"step": state.step, "skipped": state.skipped, "skipped_total": state.skipped_total}
+  counters = {name: getattr(state, name) for name in COUNTERS}
   items = {"params": _flat(state.params), "opt": _flat(state.opt), "ema": _flat(state.ema), "counters": counters}
   return {name: item for name, item in items.items() if item}
 

@@ -5,6 +5,7 @@ kills the process, the same call goes on from the last checkpoint and ends with 
 and randomness are functions of (seed, step), and metrics.jsonl is cut back to the step resumed from.
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -18,7 +19,7 @@ from jax.sharding import Mesh
 
 from dalle_jax import processes, sharding
 from dalle_jax.errors import PeerLost, TrainingPreempted, TrainingUnhealthy, UserError
-from dalle_jax.training import lock, signals, watchdog
+from dalle_jax.training import left_out, lock, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.metrics import MetricsLog, NoLog
 from dalle_jax.training.optimizers import AdamW
@@ -77,7 +78,9 @@ def train(
   Of several processes all call this, with batches of their own `sharding.share`, and all stop together. One whose peer
   is gone ends at once, with exit code 86: nothing that it waits for will come.
 
-  Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were not finite,
+  Steps of left_out.json are passed over. Those that end a run by TrainingUnhealthy are noted in unhealthy.json.
+
+  Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were left out,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
   """
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
@@ -102,19 +105,26 @@ def train(
     trace = Trace(profile if processes.index() == 0 else None, workdir / "profile")
     step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules, accumulate=accumulate)
     frozen = _on_all(frozen, mesh)
+    passed_over = left_out.steps(workdir)
     data = iter(batches(first))
     # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
     try:
       for step in range(first + 1, steps + 1):
         dog.step(step, "waiting for its batch")
-        batch = _place(run.next_batch(data), accumulate, mesh, rules)
-        run.throughput.examples = len(next(iter(batch.values())))
-        trace.before(step)
+        own = run.next_batch(data)
         dog.now("waiting for the devices")
-        state, metrics = run.dispatch(step_fn, state, frozen, batch)
-        trace.after(step, metrics)
-        run.read(step, metrics)
+        if step in passed_over:
+          run.catch_up()
+          state = _pass_over(state)
+          run.log.write(step, {"left_out": 1.0})
+        else:
+          batch = _place(own, accumulate, mesh, rules)
+          run.throughput.examples = len(next(iter(batch.values())))
+          trace.before(step)
+          state, metrics = run.dispatch(step_fn, state, frozen, batch)
+          trace.after(step, metrics)
+          run.read(step, metrics)
         last, stop = step == steps, asked_to_stop()
         due = [hook for hook in hooks if last or step % hook.every == 0]
         save = last or stop or step % save_every == 0
@@ -130,6 +140,10 @@ def train(
           checkpoints.wait()
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state
+    except TrainingUnhealthy:
+      with contextlib.suppress(OSError):  # why it stopped is what has to be said
+        processes.by_first(lambda: left_out.record(workdir, run.offending))
+      raise
     except jax.errors.JaxRuntimeError as error:
       if processes.several() and "RESOURCE_EXHAUSTED" not in str(error):
         _leave_the_lost(error, f"{name} at step {step}")
@@ -161,6 +175,7 @@ class _Run:
     self.progress = StepProgress(name, steps, first)
     self.begin = time.monotonic()
     self.compile_s = 0.0
+    self.offending: range = range(0)
     self._unread: tuple[int, Metrics] | None = None
     self._marked, self._marked_step, self._waited = self.begin, first, 0.0
 
@@ -195,9 +210,10 @@ class _Run:
       self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
     self.progress.update(step, float(loss), self.throughput.text())
     if skipped >= self.max_skipped:
+      self.offending = range(step - int(skipped) + 1, step + 1)
       raise TrainingUnhealthy(
-        f"{self.name}: {int(skipped)} updates in a row up to step {step} were not finite; "
-        "the last checkpoint is kept: lower the learning rate or look at the data"
+        f"{self.name}: {int(skipped)} updates in a row up to step {step} were left out, not finite or spikes; the last "
+        "checkpoint is kept: lower the learning rate, look at the data, or go on without those batches with --rollback"
       )
 
   def report(self, step: int, shown: Mapping[str, float | np.ndarray] | None) -> None:
@@ -238,6 +254,13 @@ def _leave_the_lost(error: Exception, where: str) -> NoReturn:
   """Ends this process without waiting for saves under way, which wait for the process that is gone."""
   print(f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}", file=sys.stderr)
   processes.leave(PeerLost.exit_code)
+
+
+@jax.jit
+def _pass_over(state: State) -> State:
+  """The state after a batch that is not looked at."""
+  counters = {"step": state.step + 1, "skipped": state.skipped * 0, "skipped_total": state.skipped_total + 1}
+  return state._replace(**counters)
 
 
 def _on_all(tree: Any, mesh: Mesh) -> Any:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from dalle_jax.errors import UserError
 from dalle_jax.schedules import Schedule
+from dalle_jax.training.health import Spikes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class AdamW:
 
   clip: greatest norm of the whole gradient; second_moment_clamp: greatest value of v that is used (paper: 5);
   ema: decay of the moving average of the parameters, taken every `ema_every` updates (paper: 0.99 and 25), None for
-  none; max_skipped: training stops after this many updates in a row that were not finite.
+  none; spikes: which updates are left out because of their gradients' norm, beside those that are not finite;
+  max_skipped: training stops after this many updates in a row that were left out.
   """
 
   lr: Schedule | WarmupPlateau
@@ -61,6 +63,7 @@ class AdamW:
   second_moment_clamp: float | None = None
   ema: float | None = None
   ema_every: int = 1
+  spikes: Spikes = Spikes()  # noqa: RUF009 (frozen)
   max_skipped: int = 10
 
   def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
     loss, gradient of objective.loss(params, frozen, batch, key, step)        key = fold_in(key(seed), step)
     (or their means over parts of the batch, one after the other)             key = fold_in(key, part)
-    params, optimizer's state and moving average move on, unless the loss or the gradient is not finite
+    params, optimizer's state and moving average move on, unless the loss or gradient is not finite, or a spike (health)
 
 State is plain arrays, donated from step to step and laid out by the parameters' logical axes.
 """
@@ -43,15 +43,18 @@ class Objective(Protocol):
 class State(NamedTuple):
   """All that a run carries from one step to the next.
 
-  step: batches seen; ema: moving average of params, or None; skipped: updates left out in a row, now, and in total.
+  step: batches seen; ema: moving average of params, or None; norms: logs of the last gradients' norms, see `health`;
+  skipped: updates left out in a row, now, and in total, and how many of all were spikes.
   """
 
   step: Any
   params: Any
   opt: Any
   ema: Any
+  norms: Any
   skipped: Any
   skipped_total: Any
+  skipped_spikes: Any
 
 
 def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules) -> State:
@@ -75,7 +78,7 @@ def make_step(
 ) -> Callable[[State, Any, Mapping[str, Any]], tuple[State, Metrics]]:
   """The jitted step: (state, frozen, batch) -> (state, metrics). The state given is donated: use the one returned.
 
-  Metrics are the objective's, and loss, grad_norm (before clipping), learning_rate, skipped and skipped_total.
+  Metrics are the objective's, and loss, grad_norm (before clipping), learning_rate, and what State says of skips.
   accumulate: parts of the batch that are taken one after the other, for objectives that are means over examples; a
   part's examples stand `accumulate` apart, so that each device keeps its own. Metrics are then means over the parts.
   """
@@ -95,19 +98,24 @@ def make_step(
     grads = _laid_out(jax.tree.map(lambda g: g.astype(jnp.float32), grads), layout.params)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    passed = state.step - state.skipped_total
+    spike = finite & optimizer.spikes.is_spike(state.norms, passed, norm)
+    fine = finite & ~spike
     updates, opt = transform.update(grads, state.opt, state.params, value=loss)
     params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
     ema = _moved(optimizer, state, params)
-    kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+    kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)  # noqa: E731
     new = State(
       step=state.step + 1,
       params=kept(params, state.params),
       opt=kept(opt, state.opt),
       ema=kept(ema, state.ema),
-      skipped=jnp.where(finite, 0, state.skipped + 1),
-      skipped_total=jnp.where(finite, state.skipped_total, state.skipped_total + 1),
+      norms=kept(optimizer.spikes.after(state.norms, passed, norm), state.norms),
+      skipped=jnp.where(fine, 0, state.skipped + 1),
+      skipped_total=state.skipped_total + ~fine,
+      skipped_spikes=state.skipped_spikes + spike,
     )
-    counters = {"skipped": new.skipped, "skipped_total": new.skipped_total}
+    counters = {name: getattr(new, name) for name in ("skipped", "skipped_total", "skipped_spikes")}
     own = {"loss": loss, "grad_norm": norm, "learning_rate": learning_rate(opt)}
     return new, {**metrics, **own, **counters}
 
@@ -149,7 +157,16 @@ def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
   params = objective.init(jax.random.fold_in(jax.random.key(seed), jnp.uint32(INIT_STEP)))
   ema = None if optimizer.ema is None else jax.tree.map(jnp.copy, params)
   zero = jnp.zeros((), jnp.int32)
-  return State(zero, params, optimizer.build().init(params), ema, zero, zero)
+  return State(
+    step=zero,
+    params=params,
+    opt=optimizer.build().init(params),
+    ema=ema,
+    norms=optimizer.spikes.begin(),
+    skipped=zero,
+    skipped_total=zero,
+    skipped_spikes=zero,
+  )
 
 
 def _moved(optimizer: AdamW, state: State, params: Any) -> Any:
