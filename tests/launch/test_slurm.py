@@ -1,0 +1,141 @@
+"""The SLURM script, submitted to a controller and two nodes that run here: preempted, requeued, the same bits."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dalle_jax.training import metrics
+from dalle_jax.training.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TOY = ROOT / "tests/training/toy_run.py"
+STEPS = 120
+
+# The first node's name is where the processes look for their coordinator, so it has to resolve.
+CONF = """
+ClusterName=lab
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={dir}/munge.socket
+StateSaveLocation={dir}/state
+SlurmdSpoolDir={dir}/spool-%n
+SlurmctldPidFile={dir}/controller.pid
+SlurmdPidFile={dir}/node-%n.pid
+SlurmctldLogFile={dir}/controller.log
+SlurmdLogFile={dir}/node-%n.log
+SlurmctldPort={ports[0]}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+KillWait=5
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 State=UNKNOWN
+NodeName=zz-second NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def free_port():
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return free.getsockname()[1]
+
+
+def waited_for(what, seconds=120):
+  until = time.monotonic() + seconds
+  while not what():
+    assert time.monotonic() < until
+    time.sleep(0.05)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+  """A controller and two nodes; a function that runs a SLURM command on it."""
+  if os.geteuid() or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged", "mungekey")):
+    pytest.skip("needs root and slurmctld, slurmd, slurm-client and munge (apt-get install them)")
+  host = socket.gethostname()
+  # A socket's path is short, and munge wants a place where no one else may write.
+  lab = Path("/tmp") / f"slurm-{os.getpid()}"
+  lab.mkdir(mode=0o755)
+  for name in ("state", f"spool-{host}", "spool-zz-second"):
+    (lab / name).mkdir()
+  (lab / "slurm.conf").write_text(CONF.format(dir=lab, host=host, ports=[free_port() for _ in "123"]))
+  environment = os.environ | {"SLURM_CONF": str(lab / "slurm.conf"), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+
+  def asked(*argv):
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+
+  def command(*argv):
+    done = asked(*argv)
+    assert done.returncode == 0, (argv, done.stdout, done.stderr)
+    return done.stdout
+
+  daemons = []
+  try:
+    command("mungekey", "--create", "--keyfile", lab / "key")
+    munged = ["munged", "--foreground", "--force", f"--key-file={lab}/key", f"--socket={lab}/munge.socket"]
+    munged += [f"--pid-file={lab}/munge.pid", f"--log-file={lab}/munge.log", f"--seed-file={lab}/seed"]
+    daemons.append(subprocess.Popen(munged, stderr=subprocess.DEVNULL))
+    until = time.monotonic() + 30
+    while not (lab / "munge.socket").exists():
+      assert time.monotonic() < until
+      time.sleep(0.05)
+    for argv in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", host], ["slurmd", "-D", "-N", "zz-second"]):
+      quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+      daemons.append(subprocess.Popen([*argv, "-f", lab / "slurm.conf"], env=environment, **quiet))
+    waited_for(lambda: "idle 2" in asked("sinfo", "-h", "-o", "%T %D").stdout, 30)
+    yield command
+  finally:
+    for daemon in reversed(daemons):
+      daemon.terminate()
+      daemon.wait()
+    shutil.rmtree(lab, ignore_errors=True)
+
+
+def test_a_preempted_job_is_requeued_and_ends_with_the_same_bits(cluster, tmp_path):
+  # In place of `dalle train EXPERIMENT --workdir DIR`: a toy, by the same door.
+  stand_in = tmp_path / "dalle"
+  stand_in.write_text(f'#!/bin/bash\nexec {sys.executable} {TOY} denoise "$4/denoise" {STEPS}\n')
+  stand_in.chmod(0o755)
+
+  def submitted(name):
+    argv = ["sbatch", "--parsable", f"--export=ALL,DALLE={stand_in}", "--output", f"{name}.log"]
+    return cluster(*argv, ROOT / "launch/slurm.sbatch", "toy.py", "--workdir", name).strip()
+
+  def log(name):
+    file = tmp_path / f"{name}.log"
+    return file.read_text() if file.exists() else ""
+
+  submitted("whole")
+  waited_for(lambda: "start 0 ended with 0" in log("whole"))
+  job = submitted("preempted")
+  waited_for(lambda: len(metrics.read(tmp_path / "preempted/denoise/metrics.jsonl")) > 20)
+  cluster("scancel", "-s", "TERM", f"{job}.0")
+  waited_for(lambda: "start 0 ended with 75" in log("preempted"))
+  saved = Checkpoints(tmp_path / "preempted/denoise/checkpoints").good_steps()[-1]
+  assert saved < STEPS
+
+  waited_for(lambda: "PENDING" in cluster("squeue", "-h", "-o", "%T", "-j", job))
+  cluster("scontrol", "update", f"jobid={job}", "StartTime=now")  # else it waits two minutes
+  waited_for(lambda: "start 1 ended with 0" in log("preempted"))
+  assert f"going on from step {saved} " in log("preempted")
+  whole, preempted = (Checkpoints(tmp_path / name / "denoise/checkpoints") for name in ("whole", "preempted"))
+  assert whole.digest(STEPS) == preempted.digest(STEPS)
