@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dalle_jax import processes
-from dalle_jax.errors import UserError
+from dalle_jax.errors import PeerLost, UserError
 from dalle_jax.processes import Processes
 from dalle_jax.training import watchdog
 from dalle_jax.training.checkpoint import Checkpoints
@@ -58,6 +59,22 @@ def test_an_address_alone_is_some_scheduler_s_and_says_nothing(monkeypatch):
 def test_what_can_t_be_is_refused(given, words):
   with pytest.raises(UserError, match=words):
     processes.join(given)
+
+
+def test_nobody_at_the_coordinator_s_address_is_one_line():
+  with pytest.raises(PeerLost, match=r"^nobody answers at --processes.coordinator 127.0.0.1:1 .Connection refused."):
+    processes.join(Processes(coordinator="127.0.0.1:1", count=2, index=1, patience=1))
+
+
+def test_a_port_that_is_taken_or_none_is_one_line():
+  with socket.socket() as taken:
+    taken.bind(("", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    with pytest.raises(UserError, match=rf"^--processes.coordinator localhost:{port}: its port can't be used"):
+      processes.join(Processes(coordinator=f"localhost:{port}", count=2, index=0))
+  with pytest.raises(UserError, match=r"its port can't be used .*0-65535"):
+    processes.join(Processes(coordinator="localhost:99999", count=2, index=0))
 
 
 def test_a_limit_of_no_seconds_is_refused():

@@ -8,7 +8,9 @@ import dataclasses
 import importlib.util
 import os
 import re
+import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -57,6 +59,12 @@ def join(given: Processes) -> None:
   where = _told(given)
   if where is None and not _by_slurm() and not _on_tpu():
     return
+  if where is not None:
+    coordinator, count, index = where
+    if index:
+      _look_for(coordinator, given.patience)
+    else:
+      _check_free(coordinator)
   import jax
 
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -65,7 +73,6 @@ def join(given: Processes) -> None:
     if where is None:
       jax.distributed.initialize(**patience)
     else:
-      coordinator, count, index = where
       jax.distributed.initialize(coordinator, count, index, cluster_detection_method="deactivate", **patience)
   except (RuntimeError, ValueError) as error:
     raise PeerLost(f"cannot join the other processes: {_in_short(error)}") from error
@@ -197,6 +204,34 @@ def _told(given: Processes) -> tuple[str, int, int] | None:
   if not (count.isdecimal() and index.isdecimal() and 0 <= int(index) < int(count)):
     raise UserError(f"got process {index} of {count}, wanted an index from 0 to one less than the count")
   return (coordinator, int(count), int(index)) if int(count) > 1 else None
+
+
+def _look_for(coordinator: str, patience: int) -> None:
+  """Returns once somebody answers there. JAX itself would end this process by SIGABRT, with pages of C++."""
+  host, port = coordinator.rsplit(":", 1)
+  until = time.monotonic() + patience
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=min(5, patience)).close()
+    except OSError as error:
+      if time.monotonic() > until:
+        raise PeerLost(
+          f"nobody answers at --processes.coordinator {coordinator} ({error.strerror or error}): start process 0 there"
+        ) from error
+      time.sleep(0.2)
+    else:
+      return
+
+
+def _check_free(coordinator: str) -> None:
+  """Raises UserError where this machine's port is taken, which JAX answers with a segmentation fault."""
+  port = int(coordinator.rsplit(":", 1)[1])
+  try:
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as taken:
+      taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      taken.bind(("", port))
+  except (OSError, OverflowError) as error:
+    raise UserError(f"--processes.coordinator {coordinator}: its port can't be used ({error}): take another") from error
 
 
 def _by_slurm() -> bool:
