@@ -5,7 +5,8 @@ Each runs `dalle train EXPERIMENT --workdir DIR FLAGS` and finds the others thro
 end within seconds. A run that was preempted (75), lost a process (86) or was killed by a signal is started again, and
 goes on from its last checkpoint; after five times in a row without a new one it is given up.
 
-Exit code: 0 done, or the one of the process that ended first. SIGTERM and Ctrl-C go to all, and nothing starts again.
+Exit code: 0 done, or what ended the first process. SIGTERM and Ctrl-C go to all, which save after their step, and
+nothing starts again; a second one kills them.
 """
 
 import argparse
@@ -71,13 +72,16 @@ def _gang(own: argparse.Namespace, rest: list[str], asked: list[int]) -> int:
       codes = [process.poll() for process in gang]
       failed = [code for code in codes if code]
       if failed:
-        _end(gang)
-        return failed[0]
+        return _first(_end(gang)) or failed[0]
       if all(code == 0 for code in codes):
         return 0
       if asked and not told:
         told = True
-        gang[0].send_signal(signal.SIGTERM)  # it tells the others
+        for process in gang:
+          process.send_signal(signal.SIGTERM)
+      if len(asked) > 1:
+        _end(gang, grace=0.0)
+        return 128 + asked[0]
       time.sleep(0.05)
   finally:
     _end(gang, grace=0.0)
@@ -95,15 +99,22 @@ def _start(own: argparse.Namespace, rest: list[str], index: int, port: int) -> s
   return subprocess.Popen(command, env=os.environ | told, start_new_session=True, preexec_fn=_die_with_parent)
 
 
-def _end(gang: list[subprocess.Popen], grace: float = GRACE) -> None:
-  """Gives those that still run a moment, and kills them with all that they started."""
+def _first(codes: list[int | None]) -> int:
+  """The code that says most: a mistake or a full disk in one process makes the others lose it. 0 where none does."""
+  return next((code for code in codes if code and 0 < code < 128 and code not in AGAIN), 0)
+
+
+def _end(gang: list[subprocess.Popen], grace: float = GRACE) -> list[int | None]:
+  """Gives those that still run a moment, and kills them with all that they started; the codes of those that ended."""
   until = time.monotonic() + grace
   while time.monotonic() < until and any(process.poll() is None for process in gang):
     time.sleep(0.02)
+  codes = [process.poll() for process in gang]
   for process in gang:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+  return codes
 
 
 def _die_with_parent() -> None:

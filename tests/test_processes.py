@@ -82,6 +82,31 @@ def test_a_limit_of_no_seconds_is_refused():
     Processes(step_limit=0.0)
 
 
+def test_a_count_of_one_joins_nobody_whatever_slurm_says(monkeypatch):
+  monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
+  monkeypatch.setenv("SLURM_NTASKS", "2")
+  processes.join(Processes(coordinator="a:1", count=1, index=0))
+  assert not processes.several()
+
+
+@pytest.mark.parametrize(
+  ("tasks", "gpus", "visible", "wanted"),
+  [
+    ("1(x4)", "8", None, list(range(8))),
+    ("1", "8", "0,1", [0, 1]),
+    ("8(x4)", "8", None, None),
+    ("1(x2)", None, None, None),
+  ],
+)
+def test_a_node_s_one_task_takes_all_of_its_gpus(monkeypatch, tasks, gpus, visible, wanted):
+  given = {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_GPUS_ON_NODE": gpus, "CUDA_VISIBLE_DEVICES": visible}
+  for name, value in given.items():
+    monkeypatch.delenv(name, raising=False)
+    if value is not None:
+      monkeypatch.setenv(name, value)
+  assert processes._slurm_devices() == wanted
+
+
 def test_slurm_with_one_task_is_one_process(monkeypatch):
   monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
   monkeypatch.setenv("SLURM_NTASKS", "1")
@@ -149,6 +174,26 @@ def test_the_launcher_starts_again_what_was_preempted_lost_or_killed(tmp_path):
   started = (tmp_path / "started-1").read_text().split()
   assert len(started) == 4
   assert started == (tmp_path / "started-0").read_text().split()  # both were told the same address
+
+
+def test_of_several_that_end_together_the_launcher_tells_the_one_that_says_most(tmp_path):
+  script = ENDS.replace('if index == "1":', 'if index == "1":\n  sys.exit(2)\nif False:')
+  with launched(tmp_path, ["86", "0"], script=script) as process:
+    assert process.wait(timeout=60) == 2
+  assert len((tmp_path / "started-0").read_text().split()) == 1
+
+
+def test_a_second_signal_ends_processes_that_do_not_hear_the_first(tmp_path):
+  script = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + ENDS.replace('index == "1"', "True")
+  with launched(tmp_path, ["0"], script=script) as process:
+    until = time.monotonic() + 60
+    while not all((tmp_path / f"started-{index}").exists() for index in (0, 1)):
+      assert time.monotonic() < until
+      time.sleep(0.02)
+    for _ in range(2):
+      process.send_signal(signal.SIGTERM)
+      time.sleep(0.3)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 def test_the_launcher_gives_up_after_five_starts_without_a_new_checkpoint(tmp_path):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -391,6 +392,47 @@ def test_a_stage_of_other_sizes_is_refused_with_the_arrays_that_differ(place, ot
   assert ", wanted float32[" in line
   line = refused(place, *train("wide-frozen", *flags, *both, "--stages.dvae.frozen", "True", "--only", "transformer"))
   assert "is of another model: " in line
+
+
+# Several processes.
+
+
+@pytest.mark.slow
+def test_two_processes_run_all_stages_with_one_s_losses(place, whole):
+  launcher = Path(__file__).parents[1] / "launch/local.py"
+  command = [sys.executable, launcher, "-n", "2", *train("two")[1:]]
+  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert [what for what, _ in times(place / "two")] == ["tokenizer", "dvae", "codes", "transformer", "clip"]
+  for stage in STAGES:
+    read = [metrics.read(workdir / stage / "metrics.jsonl") for workdir in (place / "two", whole[0])]
+    ours, theirs = ([row for row in rows if "grad_norm" in row] for rows in read)
+    for key in theirs[0].keys() & {"loss", "loss_text", "loss_image", "grad_norm"}:
+      np.testing.assert_allclose([row[key] for row in ours], [row[key] for row in theirs], rtol=2e-3, err_msg=key)
+    assert {row["step"] for row in ours} == set(range(1, STEPS + 1))
+    assert f"{stage}: step 30/30" in done.stderr
+  assert done.stderr.count("dvae: step 30/30") == 1
+  for stage, picture in (("dvae", "reconstructions"), ("transformer", "samples")):
+    assert (place / f"two/{stage}/pictures/{picture}-0000030.png").is_file()
+  assert "training health has not stopped" in refused(place, *train("two", "--rollback"))
+
+
+@pytest.mark.slow
+def test_processes_that_differ_say_in_what_before_the_first_step(place):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  who = [
+    ("--processes.coordinator", f"127.0.0.1:{port}", "--processes.count", 2, "--processes.index", i) for i in (0, 1)
+  ]
+  gang = [start(place, *train("differing", "--seed", seed, *told)) for seed, told in enumerate(who)]
+  said = [process.communicate(timeout=120)[1] for process in gang]
+  assert [process.returncode for process in gang] == [2, 2], said
+  for index, text in enumerate(said):
+    (line,) = [line for line in text.splitlines() if line.startswith("dalle: ")]
+    assert line.startswith(f"dalle: process {index} of 2: the processes differ in their experiment: process 0 has ")
+  assert not (place / "differing").exists()
 
 
 # What is wrong is told in one line.

@@ -177,3 +177,19 @@ def test_parts_of_an_axis_are_those_of_its_mesh_axes():
     assert sharding.parts("rows") == 2  # beside weights that fsdp splits: data alone
     assert sharding.is_split("rows")
     assert not sharding.is_split("seq")
+
+
+def test_one_process_holds_every_part_of_a_batch(mesh):
+  assert sharding.share(mesh, Rules()) == sharding.Share((0, 1, 2, 3), 4)
+  rows_BD = np.arange(24).reshape(8, 3)
+  placed = sharding.place(rows_BD, sharding.share(mesh, Rules()), mesh, Rules())
+  np.testing.assert_array_equal(placed, rows_BD)
+  assert placed.sharding.is_equivalent_to(sharding.batch_sharding(mesh, Rules(), 2), 2)
+
+
+def test_a_host_s_parts_of_a_batch_need_not_be_neighbours():
+  """A block of a TPU's torus: along one mesh axis its chips are the first and the last."""
+  whole_BD = np.arange(24).reshape(8, 3)
+  own_BD, share = whole_BD[[0, 1, 6, 7]], sharding.Share((0, 3), 4)
+  for rows in (slice(0, 2), slice(6, 8)):
+    np.testing.assert_array_equal(sharding._rows(own_BD, share, (rows, slice(None))), whole_BD[rows])

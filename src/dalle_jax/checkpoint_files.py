@@ -84,8 +84,13 @@ def listed(path: str | Path) -> Iterator[str]:
 
 
 def verified(path: str | Path, tell: Callable[[str], None]) -> int:
-  """Reads every byte and compares it with the manifests, telling a line a checkpoint. How many are not good."""
+  """Reads every byte and compares it with the manifests, telling a line a checkpoint. How many are not good.
+
+  Raises StorageError where there is not one.
+  """
   bad = 0
+  if not any(kept.steps() for kept in at(path)):
+    raise StorageError(f"{path} holds no checkpoint yet")
   for kept in at(path):
     for step in kept.steps():
       problem = kept.checkpoints.problem(step, contents=True)
@@ -141,9 +146,9 @@ def export(kept: Kept, out: str | Path, *, ema: bool = True) -> Path:
 
 
 def _distance(x: np.ndarray, y: np.ndarray) -> float:
-  """The greatest difference relative to the greatest number; 0 for equal bits, and infinity where one is not finite."""
-  if x.tobytes() == y.tobytes():
+  """The greatest difference relative to the greatest number; 0 for equal numbers, infinity where one is not finite."""
+  if x.tobytes() == y.tobytes() or np.array_equal(x, y):
     return 0.0
   x, y = x.astype(np.float64), y.astype(np.float64)
   far = float(np.max(np.abs(x - y)) / max(np.max(np.abs(x)), np.max(np.abs(y)), 1e-300))
-  return far if np.isfinite(far) and far else float("inf")
+  return far if np.isfinite(far) else float("inf")

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:
     # Whoever read the output has left (`dalle ... | head`): no more can be said there, at exit neither.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    return _ended(141)
   except Exception:
     if not processes.several():
       raise

@@ -4,12 +4,12 @@ All compute; process 0 writes what is written once, and the others wait for it. 
 `dalle --help` is not to wait for it.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +20,9 @@ from dalle_jax.errors import PeerLost, UserError
 T = TypeVar("T")
 
 # What a fact that the processes agree on takes at the most, in bytes.
-FACT = 120
+FACT = 300
 _NOTHING = -1
+ALONE = ("", 1, 0)
 _joined = False
 
 
@@ -57,7 +58,7 @@ def join(given: Processes) -> None:
   """
   global _joined
   where = _told(given)
-  if where is None and not _by_slurm() and not _on_tpu():
+  if where == ALONE or (where is None and not _by_slurm() and not _on_tpu()):
     return
   if where is not None:
     coordinator, count, index = where
@@ -71,10 +72,12 @@ def join(given: Processes) -> None:
   patience = {"initialization_timeout": given.patience, "heartbeat_timeout_seconds": given.heartbeat}
   try:
     if where is None:
-      jax.distributed.initialize(**patience)
+      jax.distributed.initialize(local_device_ids=_slurm_devices(), **patience)
     else:
       jax.distributed.initialize(coordinator, count, index, cluster_detection_method="deactivate", **patience)
   except (RuntimeError, ValueError) as error:
+    if where is None and "should be defined" in str(error):
+      return  # the chips of no slice
     raise PeerLost(f"cannot join the other processes: {_in_short(error)}") from error
   _joined = jax.process_count() > 1
 
@@ -152,16 +155,17 @@ def gathered(tree: Any) -> Any:
   import jax
   from jax.experimental import multihost_utils
 
-  return jax.tree.map(jax.numpy.array, multihost_utils.process_allgather(tree, tiled=True))
+  return jax.tree.map(lambda x: jax.numpy.array(multihost_utils.process_allgather(x, tiled=True)), tree)
 
 
-def agree(facts: Mapping[str, str]) -> None:
-  """Raises UserError, in all processes, naming the first of the facts that is not the same in all of them."""
+def agree(of: Callable[[], Mapping[str, str]]) -> None:
+  """Raises UserError, in all processes, naming the first of these facts that is not the same in all of them."""
   if not _joined:
     return
   import numpy as np
   from jax.experimental import multihost_utils
 
+  facts = of()
   rows = [np.frombuffer(text.encode()[:FACT].ljust(FACT), np.uint8) for text in facts.values()]
   told_PFC = multihost_utils.process_allgather(np.stack(rows))
   for at, fact in enumerate(facts):
@@ -174,16 +178,24 @@ def agree(facts: Mapping[str, str]) -> None:
       )
 
 
+def is_loss(error: Exception) -> bool:
+  """Whether an error of JAX amid the others' work means that one of them is gone, and no mistake or lack of memory."""
+  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+  return _joined and not any(word in str(error) for word in own)
+
+
 def lost(error: Exception, doing: str) -> PeerLost:
   """What an error of JAX amid the others' work means."""
   return PeerLost(f"lost another process {doing} ({_in_short(error)}): start the same command again")
 
 
-def leave(code: int) -> NoReturn:
-  """Ends this process at once. The usual end waits for all others, who wait for this one."""
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(code)
+def leave(code: int, said: str = "") -> NoReturn:
+  """Ends this process at once, whatever becomes of its last words. The usual end waits for others, who wait for it."""
+  try:
+    with contextlib.suppress(OSError, ValueError):
+      os.write(2, f"{said}\n".encode() if said else b"")
+  finally:
+    os._exit(code)
 
 
 def _told(given: Processes) -> tuple[str, int, int] | None:
@@ -203,7 +215,7 @@ def _told(given: Processes) -> tuple[str, int, int] | None:
     raise UserError(f"got --processes.coordinator {coordinator}, wanted HOST:PORT of process 0, as in 10.0.0.1:5000")
   if not (count.isdecimal() and index.isdecimal() and 0 <= int(index) < int(count)):
     raise UserError(f"got process {index} of {count}, wanted an index from 0 to one less than the count")
-  return (coordinator, int(count), int(index)) if int(count) > 1 else None
+  return (coordinator, int(count), int(index)) if int(count) > 1 else ALONE
 
 
 def _look_for(coordinator: str, patience: int) -> None:
@@ -236,6 +248,14 @@ def _check_free(coordinator: str) -> None:
 
 def _by_slurm() -> bool:
   return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def _slurm_devices() -> list[int] | None:
+  """All of a node's GPUs for its one task, of which JAX would take the first; None where JAX is right."""
+  alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+  seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+  count = len(seen.split(",")) if seen else int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+  return list(range(count)) if alone and count else None
 
 
 def _on_tpu() -> bool:

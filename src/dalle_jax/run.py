@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dalle_jax import config, processes, sharding
+from dalle_jax import __version__, config, processes, sharding
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -72,7 +72,7 @@ def run(
   if Path(path).resolve() == Path(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
-  processes.agree(_facts(experiment, prepared))
+  processes.agree(lambda: _facts(experiment, prepared))
   with lock.held(Path(path)), compile_cache.under(Path(path)):
     processes.by_first(lambda: _prepare(Workdir.claim(path, experiment), prepared, split))
     workdir = Workdir.open(path)
@@ -87,12 +87,12 @@ def run(
 
 def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
   """What has to be the same in all processes of a run."""
-  packages = ("dalle-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   told = json.dumps(config.to_dict(experiment) | {"data": ""}, sort_keys=True).encode()  # each host's own path
   return {
     "experiment": hashlib.sha256(told).hexdigest()[:16],
     "data": prepared.digest()[:16],
-    "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
+    "versions": ", ".join([__version__, *(f"{name} {importlib.metadata.version(name)}" for name in packages)]),
   }
 
 
@@ -107,7 +107,8 @@ def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> None:
 def _roll_back(workdir: Workdir, names: list[str]) -> None:
   """Has the batches passed over that stopped a stage. Raises UserError where nothing stopped one."""
   found = {name: left_out.roll_back(workdir.path / name) for name in names}
-  if not any(found.values()):
+  # A launcher gives the flag to every start of a run.
+  if not any(found.values()) and not any(left_out.steps(workdir.path / name) for name in names):
     raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir.path}: leave it out")
   for name, steps in found.items():
     if steps:
@@ -125,8 +126,8 @@ def _run_stage(
 ) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
-  done = workdir.checkpoints(name).good_steps()
-  if done and done[-1] >= steps:
+  done = processes.number_by_first(lambda: workdir.step(name) or None)
+  if done and done >= steps:
     _say(f"{name}: done, {steps} steps")
     return
   _warn_of_schedule(name, stage)
@@ -138,7 +139,7 @@ def _run_stage(
     _check_hashes(name, workdir, hashes)
   mesh = sharding.make_mesh(experiment.mesh)
   sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
-  share, shares = sharding.share(mesh, experiment.rules)
+  share = sharding.share(mesh, experiment.rules)
   source, view = _examples(stage, words, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -148,8 +149,8 @@ def _run_stage(
       seed=experiment.seed,
       batch=stage.batch,
       first=first,
-      process=share,
-      processes=shares,
+      parts=share.parts,
+      of=share.of,
       workers=experiment.workers,
     )
 
@@ -241,9 +242,8 @@ def _examples(
   seed = workdir.experiment().seed
   misses = _near_misses(prepared, split, words) if stage.examples.near_misses else None
   if isinstance(stage.examples, Codes):
-    if processes.several():  # the first one makes them
-      processes.by_first(lambda: _codes(stage.examples, workdir, prepared))
-    source = _codes(stage.examples, workdir, prepared).source(split)
+    found = processes.by_first(lambda: _codes(stage.examples, workdir, prepared))
+    source = (found or codes.open_codes(stage.examples.dir or workdir.codes)).source(split)
     return source, views.CodesView(tokenizer=words, near_misses=misses)
   own: Pictures = stage.examples
   view = views.PictureView(crop=own.crop, tokenizer=words, near_misses=misses, crops=own.crops, seed=seed)

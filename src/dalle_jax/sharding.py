@@ -254,21 +254,37 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh, rules: Rules) -> None:
     )
 
 
-def share(mesh: Mesh, rules: Rules) -> tuple[int, int]:
-  """Which part of each batch this process's devices hold, and of how many; (0, 1) where there is one process.
+class Share(NamedTuple):
+  """Of the `of` equal parts that a batch is split into, those that this process's devices hold, ascending.
 
-  Processes over which weights alone are split hold the same part. Raises UserError where a process's devices hold rows
-  that are not one part.
+  Hosts of a TPU slice are blocks of its torus, so that their parts need not be neighbours; processes over which weights
+  alone are split hold the same ones.
   """
-  parts = math.prod(mesh.shape[axis] for axis in rules.batch)
-  spans = batch_sharding(mesh, rules, 1).addressable_devices_indices_map((parts,)).values()
-  own = sorted({row for (span,) in spans for row in range(*span.indices(parts))})
-  if own != list(range(own[0], own[-1] + 1)) or parts % len(own) or own[0] % len(own):
-    raise UserError(
-      f"this process's devices hold the parts {', '.join(map(str, own))} of {parts} of a batch, wanted neighbours: "
-      "change the mesh so that its processes lie one after the other along the batch"
-    )
-  return own[0] // len(own), parts // len(own)
+
+  parts: tuple[int, ...]
+  of: int
+
+
+def share(mesh: Mesh, rules: Rules) -> Share:
+  """This process's share of every batch: all of it where there is one process."""
+  of = math.prod(mesh.shape[axis] for axis in rules.batch)
+  spans = batch_sharding(mesh, rules, 1).addressable_devices_indices_map((of,)).values()
+  return Share(tuple(sorted({part for (span,) in spans for part in range(*span.indices(of))})), of)
+
+
+def place(own: Any, share: Share, mesh: Mesh, rules: Rules) -> jax.Array:
+  """The batch of which this process has the rows of its share, one part after the other."""
+  shape = (own.shape[0] // len(share.parts) * share.of, *own.shape[1:])
+  layout = batch_sharding(mesh, rules, own.ndim)
+  return jax.make_array_from_callback(shape, layout, lambda index: _rows(own, share, index))
+
+
+def _rows(own: Any, share: Share, index: tuple[slice, ...]) -> Any:
+  """Rows of the whole batch out of those that a share holds: one of its parts, or neighbours."""
+  of_a_part = own.shape[0] // len(share.parts)
+  first, stop, _ = index[0].indices(of_a_part * share.of)
+  begin = share.parts.index(first // of_a_part) * of_a_part
+  return own[begin : begin + stop - first]
 
 
 class Row(NamedTuple):

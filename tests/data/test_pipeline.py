@@ -52,15 +52,20 @@ def whole():
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_any_number_of_processes_reads_the_same_batches(whole, processes):
-  parts = [read(process=p, processes=processes) for p in range(processes)]
+  parts = [read(parts=[p], of=processes) for p in range(processes)]
   assert all(len(step["id"]) == BATCH // processes for part in parts for step in part)
   assert same(joined(parts), whole)
+
+
+def test_a_process_reads_parts_that_are_no_neighbours(whole):
+  rows = np.r_[0 : BATCH // 4, 3 * BATCH // 4 : BATCH]
+  assert same(read(parts=[0, 3], of=4), [{key: x[rows] for key, x in step.items()} for step in whole])
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 7, 11])
 def test_any_step_can_be_begun_with(whole, first):
   assert same(read(STEPS - first, first=first), whole[first:])
-  part = read(STEPS - first, first=first, process=1, processes=2)
+  part = read(STEPS - first, first=first, parts=[1], of=2)
   assert same(part, [{key: x[BATCH // 2 :] for key, x in step.items()} for step in whole[first:]])
 
 
@@ -105,7 +110,7 @@ def test_a_batch_larger_than_the_data_is_filled_by_further_epochs():
   ("options", "says"),
   [
     ({"source": []}, "there is no example to train on: the split is empty"),
-    ({"processes": 3}, "a batch of 4 does not divide over 3 processes: change the batch"),
+    ({"of": 3}, "a batch of 4 does not divide into 3 parts: change the batch"),
   ],
 )
 def test_no_example_and_a_batch_that_does_not_divide_are_refused(options, says):

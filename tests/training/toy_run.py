@@ -134,12 +134,12 @@ def options(stage, workdir, **changes):
 
 def own_share(draw, mesh, first):
   """This process's rows of the batches from a step on, which come slowly."""
-  part, parts = sharding.share(mesh, sharding.Rules())
+  share = sharding.share(mesh, sharding.Rules())
   stuck, bad = ([int(number) for number in os.environ.get(name, "-1:-1").split(":")] for name in ("STUCK", "BAD"))
   for step, batch in enumerate(batches(draw, first, pause=0.02), first):
     if stuck == [processes.index(), step]:
       time.sleep(1000)
-    own = {key: np.split(rows, parts)[part] for key, rows in batch.items()}
+    own = {key: np.concatenate([np.split(rows, share.of)[i] for i in share.parts]) for key, rows in batch.items()}
     yield {key: rows * np.nan for key, rows in own.items()} if bad == [processes.index(), step] else own
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from dalle_jax.errors import UserError
-from dalle_jax.processes import Processes, join, lost, several
+from dalle_jax.processes import Processes, is_loss, join, lost
 
 USAGE = """\
 usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--rollback] [--profile FIRST:LAST] [--wandb PROJECT]
@@ -39,7 +39,10 @@ def run(argv: list[str]) -> int:
   if not argv or argv[0] in ("-h", "--help"):
     print(USAGE, end="")
     return 0
-  file, *rest = [word for word in argv if word != "--rollback"]
+  words = [word for word in argv if word != "--rollback"]
+  if not words:
+    raise UserError("got --rollback alone, wanted: dalle train EXPERIMENT --workdir DIR --rollback")
+  file, *rest = words
   from dalle_jax.commands import experiment_flags
 
   experiment_flags.check_file(file)
@@ -64,7 +67,7 @@ def run(argv: list[str]) -> int:
       rollback="--rollback" in argv,
     )
   except jax.errors.JaxRuntimeError as error:
-    if not several():
+    if not is_loss(error):
       raise
     raise lost(error, "before or between the stages' steps") from error
   return 0

@@ -1,7 +1,7 @@
 """Batches as a function of (seed, step): the same whatever process, worker or restart they are read by.
 
     global row i = step * batch + b    of epoch i // n, in an order of its own; seen with a generator of (seed, i)
-    process p of P                     reads rows p * batch/P ... of each step's batch
+    a process                          reads those of the batch's equal parts that its devices hold
 
 Resuming is a slice. Threads read ahead; with `workers` processes do, which die with their parent.
 """
@@ -30,22 +30,22 @@ def batches(
   seed: int,
   batch: int,
   first: int = 0,
-  process: int = 0,
-  processes: int = 1,
+  parts: Sequence[int] = (0,),
+  of: int = 1,
   workers: int = 0,
 ) -> Iterator[Example]:
-  """This process's share of the batches of steps `first`, first + 1, ... for ever; `batch` counts all processes'.
+  """Of the batches of steps `first`, first + 1, ... for ever, each split into `of` equal parts, these `parts`.
 
   view: one record of the source, and a generator of its own, to arrays. Raises UserError when the source is empty or
-  the batch does not divide over the processes.
+  the batch does not divide into the parts.
   """
   if not len(source):
     raise UserError("there is no example to train on: the split is empty")
-  if batch % processes:
-    raise UserError(f"a batch of {batch} does not divide over {processes} processes: change the batch")
-  share = batch // processes
+  if batch % of:
+    raise UserError(f"a batch of {batch} does not divide into {of} parts: change the batch")
+  share = batch // of * len(parts)
   rows = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-  rows = _Share(rows.random_map(_Viewed(view)), share=share, batch=batch, process=process)
+  rows = _Share(rows.random_map(_Viewed(view)), batch=batch, parts=tuple(parts), of=of)
   steps = rows.batch(share)[first:]
   ahead = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
   stream = steps.to_iter_dataset(ahead)
@@ -56,11 +56,11 @@ def batches(
 
 
 class _Share(grain.MapDataset):
-  """Of the global rows, those of one process: row i of it is row (i // share) * batch + process * share + i % share."""
+  """Of each batch's rows, those of some of its equal parts, one part after the other."""
 
-  def __init__(self, parent: grain.MapDataset, *, share: int, batch: int, process: int):
+  def __init__(self, parent: grain.MapDataset, *, batch: int, parts: tuple[int, ...], of: int):
     super().__init__(parent)
-    self._share, self._batch, self._process = share, batch, process
+    self._batch, self._parts, self._rows = batch, parts, batch // of
 
   def __len__(self) -> int:
     return FOR_EVER
@@ -68,8 +68,9 @@ class _Share(grain.MapDataset):
   def __getitem__(self, index: int | slice) -> Any:
     if isinstance(index, slice):
       return self.slice(index)
-    step, place = divmod(index, self._share)
-    return self._parent[step * self._batch + self._process * self._share + place]
+    step, place = divmod(index, self._rows * len(self._parts))
+    part, row = divmod(place, self._rows)
+    return self._parent[step * self._batch + self._parts[part] * self._rows + row]
 
 
 class _Viewed(grain.transforms.RandomMap):

@@ -95,16 +95,18 @@ class Checkpoints:
     self.wait()
     items = _items(state)
     try:
-      processes.by_first(lambda: self._make_room(step, items))
+      processes.by_first(lambda: self._room_for(step, items))
       if self._saver is None:
         _quiet_orbax()
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
       self._verified.discard(step)
       args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
       self._saver.save(self._path(step), args=ocp.args.Composite(**args))
-    except PeerLost:
+    except (PeerLost, StorageError):
       raise
     except Exception as error:
+      if processes.is_loss(error) and _of_jax(error):
+        raise
       raise self._cannot_save(step, error) from error
     arrays = {name: {path: _text(x) for path, x in item.items()} for name, item in items.items()}
     self._finisher = threading.Thread(target=self._finish, args=(step, arrays, dict(files)), name="checkpoint")
@@ -240,7 +242,7 @@ class Checkpoints:
       manifest.write(path, arrays)
       self._forget(step)
     except Exception as error:
-      self._error = self._cannot_save(step, error)
+      self._error = error if processes.is_loss(error) and _of_jax(error) else self._cannot_save(step, error)
 
   def _forget(self, step: int) -> None:
     """Removes all but the newest `keep` steps, and those newer than this one: they are of a try that was given up."""
@@ -249,6 +251,13 @@ class Checkpoints:
     for other in self._steps():
       if other not in kept:
         _remove(self._path(other))
+
+  def _room_for(self, step: int, items: Mapping[str, Item]) -> None:
+    """Makes room. Raises StorageError where there is none."""
+    try:
+      self._make_room(step, items)
+    except Exception as error:
+      raise self._cannot_save(step, error) from error
 
   def _make_room(self, step: int, items: Mapping[str, Item]) -> None:
     """Removes what a killed save left behind, and this step of a try that was given up. OSError on a full disk."""
@@ -277,13 +286,17 @@ class Checkpoints:
         self._saver.close()
       self._saver = None
     with contextlib.suppress(OSError):
-      for path in self.directory.glob(f"{step}*"):
+      for path in self.directory.glob(f"{step}*") if processes.index() == 0 else ():
         if path.name == str(step) or path.name.startswith(f"{step}.orbax-checkpoint-tmp"):
           _remove(path)
     with contextlib.suppress(OSError):
       good = self.good_steps()
     kept = f"checkpoint {good[-1]} is still good" if good else "no earlier one can be read"
     return StorageError(f"cannot save checkpoint {step} in {self.directory} ({_reason(error)}); {kept}")
+
+
+def _of_jax(error: Exception) -> bool:
+  return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def digest(item: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ and randomness are functions of (seed, step), and metrics.jsonl is cut back to t
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,9 @@ from dalle_jax.training.step import Metrics, Objective, State, abstract_state, i
 from dalle_jax.training.throughput import Throughput, Work
 
 Batch = Mapping[str, np.ndarray]
+
+# Bytes of weights that several processes gather into one, to draw and measure while they train.
+MOST_GATHERED = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,8 +77,8 @@ def train(
   workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
   after which a step that has not ended ends the process, with exit code 86.
 
-  Of several processes all call this, with batches of their own `sharding.share`, and all stop together. One whose peer
-  is gone ends at once, with exit code 86: nothing that it waits for will come.
+  Of several processes all call this, with the rows of their `sharding.share` of each batch, and all stop together. One
+  whose peer is gone ends at once, with exit code 86: nothing that it waits for will come.
 
   Steps of left_out.json are passed over. Those that end a run by TrainingUnhealthy are noted in unhealthy.json.
 
@@ -141,11 +143,12 @@ def train(
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state
     except TrainingUnhealthy:
-      with contextlib.suppress(OSError):  # why it stopped is what has to be said
-        processes.by_first(lambda: left_out.record(workdir, run.offending))
+      if processes.index() == 0:
+        with contextlib.suppress(OSError):  # why it stopped is what has to be said
+          left_out.record(workdir, run.offending)
       raise
     except jax.errors.JaxRuntimeError as error:
-      if processes.several() and "RESOURCE_EXHAUSTED" not in str(error):
+      if processes.is_loss(error):
         _leave_the_lost(error, f"{name} at step {step}")
       raise
     finally:
@@ -244,7 +247,11 @@ class _Run:
 
 
 def _show(due: Sequence[Hook], step: int, state: State, run: _Run) -> None:
-  params = processes.gathered(state.params if state.ema is None else state.ema)
+  params = state.params if state.ema is None else state.ema
+  if processes.several() and sum(x.nbytes for x in jax.tree.leaves(params)) > MOST_GATHERED:
+    run.progress.say(f"step {step}: nothing is drawn: weights of several processes are too large to be gathered")
+    return
+  params = processes.gathered(params)
   if processes.index() == 0:
     for hook in due:
       run.report(step, hook.fn(step, params))
@@ -252,8 +259,7 @@ def _show(due: Sequence[Hook], step: int, state: State, run: _Run) -> None:
 
 def _leave_the_lost(error: Exception, where: str) -> NoReturn:
   """Ends this process without waiting for saves under way, which wait for the process that is gone."""
-  print(f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}", file=sys.stderr)
-  processes.leave(PeerLost.exit_code)
+  processes.leave(PeerLost.exit_code, f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}")
 
 
 @jax.jit
@@ -281,13 +287,11 @@ def _begin_with(params: Any, state: State) -> State:
 
 
 def _place(batch: Batch, accumulate: int, mesh: Mesh, rules: sharding.Rules) -> dict[str, jax.Array]:
-  _, shares = sharding.share(mesh, rules)
-  placed = {}
-  for key, x in batch.items():
-    layout = sharding.batch_sharding(mesh, rules, x.ndim)
-    sharding.check_batch(x.shape[0] * shares, accumulate, mesh, rules)
-    placed[key] = jax.make_array_from_process_local_data(layout, x, (x.shape[0] * shares, *x.shape[1:]))
-  return placed
+  share = sharding.share(mesh, rules)
+  for x in batch.values():
+    whole, rest = divmod(x.shape[0] * share.of, len(share.parts))
+    sharding.check_batch(whole if not rest else x.shape[0], accumulate, mesh, rules)
+  return {key: sharding.place(x, share, mesh, rules) for key, x in batch.items()}
 
 
 def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:

@@ -53,9 +53,10 @@ def watching(name: str, limit: float) -> Iterator[Watchdog]:
     while not done.wait(min(1.0, limit / 10)):
       said = dog.overdue(time.monotonic())
       if said:
-        faulthandler.dump_traceback(file=sys.stderr)
-        print(said, file=sys.stderr, flush=True)
-        processes.leave(PeerLost.exit_code)
+        try:
+          faulthandler.dump_traceback(file=sys.__stderr__)
+        finally:
+          processes.leave(PeerLost.exit_code, said)
 
   thread = threading.Thread(target=watch, name="watchdog", daemon=True)
   thread.start()
