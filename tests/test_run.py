@@ -409,7 +409,7 @@ def test_two_processes_run_all_stages_with_one_s_losses(place, whole):
     read = [metrics.read(workdir / stage / "metrics.jsonl") for workdir in (place / "two", whole[0])]
     ours, theirs = ([row for row in rows if "grad_norm" in row] for rows in read)
     for key in theirs[0].keys() & {"loss", "loss_text", "loss_image", "grad_norm"}:
-      np.testing.assert_allclose([row[key] for row in ours], [row[key] for row in theirs], rtol=2e-3, err_msg=key)
+      np.testing.assert_allclose([row[key] for row in ours], [row[key] for row in theirs], rtol=1e-5, err_msg=key)
     assert {row["step"] for row in ours} == set(range(1, STEPS + 1))
     assert f"{stage}: step 30/30" in done.stderr
   assert done.stderr.count("dvae: step 30/30") == 1
