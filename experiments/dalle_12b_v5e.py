@@ -4,7 +4,7 @@ Claim    that of dalle_12b.py, whose recipe this is
 Cost     as there; 1.4 GiB of weights, moments and averages a device. Not yet measured here
 Run      dalle plan experiments/dalle_12b_v5e.py --topology v5e:16x16
          dalle data prepare PICTURES --out data/pictures
-         dalle train experiments/dalle_12b_v5e.py --data data/pictures --workdir runs/dalle_12b
+         dalle train experiments/dalle_12b_v5e.py --data data/pictures --workdir runs/dalle_12b_v5e
 
 Weights lie over fsdp and model, and are gathered along model first, then along fsdp in whole tiles. Blocks keep nothing
 but their inputs.

@@ -109,6 +109,7 @@ def test_a_file_may_import_its_neighbours_and_leaves_no_path_behind(tmp_path):
   ("text", "says"),
   [
     ("x = 1\ndef experiment(:\n", "{path}:2: SyntaxError: "),
+    ("import sys\nsys.exit(3)\n", "{path}:2: SystemExit: 3"),
     ("x = 1\n  y = 2\n", "{path}:2: IndentationError: "),
     ("x = 1\n\nraise KeyError('lr')\n", "{path}:3: KeyError: 'lr'"),
     ("import no_such_module_at_all\n", "{path}:1: ModuleNotFoundError: No module named 'no_such_module_at_all'"),

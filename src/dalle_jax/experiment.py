@@ -220,12 +220,12 @@ def _told_where(path: Path) -> Iterator[None]:
   """Within it, an error becomes a UserError that begins with the file's own line."""
   try:
     yield
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     raise UserError(f"{_where(error, path)}: {said}") from error
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
   """The file, and the last of its lines that led to the error."""
   if isinstance(error, SyntaxError):
     own = error.filename is None or Path(error.filename) == path.absolute()

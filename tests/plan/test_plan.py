@@ -35,6 +35,9 @@ def test_a_topology_is_a_chip_and_how_many(name, chip, shape):
     ("a100:8", "its chip must be one of"),
     ("v5p:4x4", "as in v5p:4x4x4"),
     ("v5e:sixteen", "as in v5e:16x16"),
+    ("v5e:2x4x4", "as in v5e:16x16"),
+    ("h200:80000000", "80,000,000 devices, wanted at most 16,384"),
+    ("999xv5e:16x16", "255,744 devices, wanted at most 16,384"),
     ("v5e", "as in v5e:16x16"),
     ("h200:0", "as in h200:8"),
     ("h200:12", "come in hosts of 8"),
@@ -153,6 +156,10 @@ def test_what_the_compiler_says_of_too_much_is_read():
       "leave one of them",
     ),
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--json", "no/where/x.json"], "no directory no/where"),
+    ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--json", "/proc/x.json"], "cannot write /proc/x.json"),
+    ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--plot", "x.bogus"], "wanted a name that ends in .png"),
+    ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "v5e:2x4"], "is there twice"),
+    ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--topology", "h200:8"], "is there twice"),
     ([str(ROOT / "dalle_1b.py")], "topology"),
     ([str(ROOT / "dvae_256.py"), "--topology", "v5e:2x2", "--stage", "dvae", "--sample"], "does not draw pictures"),
   ],
@@ -290,6 +297,8 @@ def test_the_command_prints_writes_and_draws(libtpu, tmp_path):
   made = json.loads((tmp_path / "p.json").read_text())
   assert [each["topology"] for each in made["plans"]] == ["v5e:2x2", "v5e:2x4"]
   assert made["plans"][0]["compiler"].startswith("libtpu ")
+  assert made["command"].startswith(f"dalle plan {ROOT / 'demo.py'} --stage dvae --topology v5e:2x2 v5e:2x4 ")
+  assert made["ceilings"].startswith("estimate")
   assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,7 +1,10 @@
 """`dalle plan EXPERIMENT --topology NAME …`: does it fit, and how fast can it be, on devices that are not here."""
 
+import contextlib
 import dataclasses
 import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from dalle_jax.errors import UserError
@@ -22,6 +25,9 @@ the dtype that they are used in. --largest-batch searches for the largest batch 
 is a flag, as of dalle train:
 --mesh.fsdp 16 --stages.transformer.accumulate 4
 """
+
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,11 +67,12 @@ def run(argv: list[str]) -> int:
     whole = dataclasses.replace(
       whole, stages=whole.stages | {given.stage: dataclasses.replace(stage, batch=given.batch)}
     )
+  if rest.count("--topology") > 1 or len(set(given.topology)) < len(given.topology):
+    raise UserError("a topology, or --topology, is there twice: name each once, as in --topology v5p:4x4x4 h200:8")
+  if given.plot and given.plot.suffix not in PICTURES:
+    raise UserError(f"got --plot {given.plot}, wanted a name that ends in {', '.join(PICTURES)}")
   for path in filter(None, (given.json, given.plot)):
-    if not path.absolute().parent.is_dir():
-      raise UserError(f"no directory {path.parent} to write {path.name} into: make it first")
-    if path.is_dir():
-      raise UserError(f"{path} is a directory: name a file to write")
+    _check_writable(path)
   from dalle_jax import bench
   from dalle_jax.commands import progress
   from dalle_jax.plan import ask, draw, report
@@ -79,10 +86,14 @@ def run(argv: list[str]) -> int:
   if len(results) > 1:
     print(report.table(results))
   if given.json:
-    made = {"experiment": whole.name, "plans": results, "versions": bench.versions()}
-    given.json.write_text(json.dumps(made, indent=2) + "\n")
+    command = shlex.join(["dalle", "plan", *argv])
+    said = report.READS if sample else report.ESTIMATE
+    made = {"experiment": whole.name, "command": command, "ceilings": said, "plans": results}
+    with _writing(given.json):
+      given.json.write_text(json.dumps(made | {"versions": bench.versions()}, indent=2) + "\n")
   if given.plot:
-    report.plot(results, given.plot)
+    with _writing(given.plot):
+      report.plot(results, given.plot)
   not_fitting = [result["topology"] for result in results if not result["fits"]]
   if not_fitting:
     what, less = ("sampler", "") if sample else ("train step", ", or keep less with remat")
@@ -91,3 +102,24 @@ def run(argv: list[str]) -> int:
       f"over --mesh{less}"
     )
   return 0
+
+
+def _check_writable(path: Path) -> None:
+  """Raises UserError where no file can be written: compiling first would take minutes."""
+  if not path.absolute().parent.is_dir():
+    raise UserError(f"no directory {path.parent} to write {path.name} into: make it first")
+  if path.is_dir():
+    raise UserError(f"{path} is a directory: name a file to write")
+  with _writing(path):
+    there = path.exists()
+    path.open("a").close()
+    if not there:
+      path.unlink()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise UserError(f"cannot write {path} ({error.strerror}): name another file") from error

@@ -52,7 +52,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
   """Several plans of the same program, a line each."""
   draws = results[0]["program"] == "sampler"
   head = f"{'topology':14}{'devices':>8}{'batch':>8}{'GiB':>8}{'of':>8}  {'fits':5}{'sent GiB':>9}"
-  head += f"{'pictures/s':>12}" if draws else f"{'MFU hidden':>12}{'shown':>8}"
+  head += f"{'pictures/s':>12}" if draws else f"{'MFU: hidden':>13}{'none hidden':>13}"
   lines = [head]
   for result in results:
     memory, own = result["memory"], result.get("ceiling")
@@ -61,7 +61,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     lines.append(
       f"{result['topology']:14}{result['devices']:8}{result['batch']:8}{memory['total'] / GIB:8.2f}"
       f"{memory['limit'] / GIB:8.2f}  {'yes' if result['fits'] else 'no':5}{sent:9.2f}"
-      + (f"{result['pictures_per_s']:12.3g}" if draws else f"{hidden:>12}{shown:>8}")
+      + (f"{result['pictures_per_s']:12.3g}" if draws else f"{hidden:>13}{shown:>13}")
     )
   told = "pictures/s at most" if draws else "MFU ceilings"
   said = READS if draws else f"{ESTIMATE}; collectives beside the computation, or after it"

@@ -19,6 +19,8 @@ from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import gpu_code, tpu_cycles
 
 GPUS_OF_A_HOST = 8
+# Devices of a topology, which is described before anything can be refused: more than the largest slices have.
+MOST = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +84,13 @@ def parse(name: str) -> Topology:
   if chip is None or chip.name not in known:
     raise UserError(f"no topology {name!r}: its chip must be one of {', '.join(known)}, as in v5p:4x4x4 or h200:8")
   gpu = chip.name in chips.targets()
-  wanted = r"\d+" if gpu else r"\d+x\d+(x\d+)?" if chip.axes == 2 else r"\d+x\d+x\d+"
+  wanted = r"\d+" if gpu else r"\d+x\d+" if chip.axes == 2 else r"\d+x\d+x\d+"
   shape = tuple(int(n) for n in rest.split("x")) if re.fullmatch(wanted, rest) else (0,)
   if min(shape) < 1:
     example = f"{short}:8" if gpu else f"{short}:16x16" if chip.axes == 2 else f"{short}:4x4x4"
     raise UserError(f"no topology {name!r}: after the chip stands how many there are, as in {example}")
+  if slices * math.prod(shape) > MOST:
+    raise UserError(f"no topology {name!r}: that is {slices * math.prod(shape):,} devices, wanted at most {MOST:,}")
   if gpu and shape[0] > GPUS_OF_A_HOST and shape[0] % GPUS_OF_A_HOST:
     raise UserError(f"no topology {name!r}: GPUs beyond {GPUS_OF_A_HOST} come in hosts of {GPUS_OF_A_HOST}")
   if slices < 1 or (gpu and several):
