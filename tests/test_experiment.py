@@ -123,6 +123,7 @@ def test_a_file_may_import_its_neighbours_and_leaves_no_path_behind(tmp_path):
   ],
   ids=[
     "syntax",
+    "exit",
     "indentation",
     "raises",
     "import",
