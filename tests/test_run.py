@@ -400,13 +400,13 @@ def test_a_stage_of_other_sizes_is_refused_with_the_arrays_that_differ(place, ot
 @pytest.mark.slow
 def test_two_processes_run_all_stages_with_one_s_losses(place, whole):
   launcher = Path(__file__).parents[1] / "launch/local.py"
-  command = [sys.executable, launcher, "-n", "2", *train("two")[1:]]
+  command = [sys.executable, launcher, "-n", "2", *train("of-two")[1:]]
   environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
-  assert [what for what, _ in times(place / "two")] == ["tokenizer", "dvae", "codes", "transformer", "clip"]
+  assert [what for what, _ in times(place / "of-two")] == ["tokenizer", "dvae", "codes", "transformer", "clip"]
   for stage in STAGES:
-    read = [metrics.read(workdir / stage / "metrics.jsonl") for workdir in (place / "two", whole[0])]
+    read = [metrics.read(workdir / stage / "metrics.jsonl") for workdir in (place / "of-two", whole[0])]
     ours, theirs = ([row for row in rows if "grad_norm" in row] for rows in read)
     for key in theirs[0].keys() & {"loss", "loss_text", "loss_image", "grad_norm"}:
       np.testing.assert_allclose([row[key] for row in ours], [row[key] for row in theirs], rtol=1e-5, err_msg=key)
@@ -414,8 +414,8 @@ def test_two_processes_run_all_stages_with_one_s_losses(place, whole):
     assert f"{stage}: step 30/30" in done.stderr
   assert done.stderr.count("dvae: step 30/30") == 1
   for stage, picture in (("dvae", "reconstructions"), ("transformer", "samples")):
-    assert (place / f"two/{stage}/pictures/{picture}-0000030.png").is_file()
-  assert "training health has not stopped" in refused(place, *train("two", "--rollback"))
+    assert (place / f"of-two/{stage}/pictures/{picture}-0000030.png").is_file()
+  assert "training health has not stopped" in refused(place, *train("of-two", "--rollback"))
 
 
 @pytest.mark.slow
