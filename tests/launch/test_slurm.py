@@ -59,7 +59,7 @@ def free_port():
     return free.getsockname()[1]
 
 
-def waited_for(what, seconds=120):
+def waited_for(what, seconds=300):
   until = time.monotonic() + seconds
   while not what():
     assert time.monotonic() < until
@@ -101,7 +101,7 @@ def cluster(tmp_path):
     for argv in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", host], ["slurmd", "-D", "-N", "zz-second"]):
       quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
       daemons.append(subprocess.Popen([*argv, "-f", lab / "slurm.conf"], env=environment, **quiet))
-    waited_for(lambda: "idle 2" in asked("sinfo", "-h", "-o", "%T %D").stdout, 30)
+    waited_for(lambda: "idle 2" in asked("sinfo", "-h", "-o", "%T %D").stdout, 60)
     yield command
   finally:
     for daemon in reversed(daemons):

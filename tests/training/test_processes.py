@@ -48,7 +48,7 @@ def ended(gang, within):
 
 
 def finished(*args, **options):
-  codes, said = ended(start(*args, **options), within=120)
+  codes, said = ended(start(*args, **options), within=400)
   assert set(codes) == {0}, said
   return said
 
@@ -63,7 +63,7 @@ def losses(workdir):
 
 def reached(gang, workdir, count):
   """Waits until so many steps are done."""
-  until = time.monotonic() + 60
+  until = time.monotonic() + 300
   while len(rows(workdir)) < count:
     assert time.monotonic() < until
     assert all(process.poll() is None for process in gang), ended(gang, within=5)
@@ -104,7 +104,7 @@ def test_sigterm_to_any_one_saves_the_same_step_in_all(tmp_path, victim):
   gang = start(4, tmp_path, steps=4000)
   reached(gang, tmp_path, 6)
   gang[victim].send_signal(signal.SIGTERM)
-  codes, said = ended(gang, within=60)
+  codes, said = ended(gang, within=240)
   assert codes == [75] * 4, said
   saved = Checkpoints(tmp_path / "checkpoints").good_steps()[-1]
   assert all(f"saved step {saved}:" in text for text in said)
@@ -129,7 +129,7 @@ def test_when_one_is_killed_all_end(tmp_path, victim):
   gang = start(2, tmp_path, steps=4000)
   reached(gang, tmp_path, 6)
   gang[victim].kill()
-  codes, said = ended(gang, within=60)
+  codes, said = ended(gang, within=240)
   assert codes[victim] == -signal.SIGKILL
   assert codes[1 - victim] in (86, -signal.SIGABRT), said
 
@@ -138,7 +138,7 @@ def test_when_one_is_killed_all_end(tmp_path, victim):
 def test_when_one_is_stuck_all_say_where_and_end(tmp_path, victim):
   gang = start(2, tmp_path, steps=4000, STUCK=f"{victim}:9", STEP_LIMIT="6")
   reached(gang, tmp_path, 8)
-  codes, said = ended(gang, within=60)
+  codes, said = ended(gang, within=240)
   assert codes == [86, 86], said
   assert "step 10 took more than 6 s (waiting for its batch)" in said[victim]
   assert f"process {victim} of 2: denoise: step 10 " in said[victim]
