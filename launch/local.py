@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 AGAIN = (75, 86)
+FINAL = (2, 87, 88)
 MOST = 5
 GRACE = 1.0
 LONGEST_PAUSE = 60.0
@@ -70,9 +71,8 @@ def _gang(own: argparse.Namespace, rest: list[str], asked: list[int]) -> int:
   try:
     while True:
       codes = [process.poll() for process in gang]
-      failed = [code for code in codes if code]
-      if failed:
-        return _first(_end(gang)) or failed[0]
+      if any(codes):
+        return _first(_end(gang))
       if all(code == 0 for code in codes):
         return 0
       if asked and not told:
@@ -100,8 +100,10 @@ def _start(own: argparse.Namespace, rest: list[str], index: int, port: int) -> s
 
 
 def _first(codes: list[int | None]) -> int:
-  """The code that says most: a mistake or a full disk in one process makes the others lose it. 0 where none does."""
-  return next((code for code in codes if code and 0 < code < 128 and code not in AGAIN), 0)
+  """The code that says most: a mistake or a full disk in one process makes the others lose it, however they end."""
+  failed = [code for code in codes if code]
+  final, again = [code for code in failed if code in FINAL], [code for code in failed if code in AGAIN or code < 0]
+  return (final or again or failed)[0]
 
 
 def _end(gang: list[subprocess.Popen], grace: float = GRACE) -> list[int | None]:

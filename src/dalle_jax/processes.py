@@ -15,12 +15,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from dalle_jax.errors import PeerLost, UserError
+from dalle_jax.errors import PeerLost, StorageError, TrainingPreempted, TrainingUnhealthy, UserError
 
 T = TypeVar("T")
 
 # What a fact that the processes agree on takes at the most, in bytes.
 FACT = 300
+# What JAX's exchanges, its coordination service and Gloo say where a process is gone.
+LOSSES = (
+  "Gloo",
+  "UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "ABORTED",
+  "Socket closed",
+  "Connection",
+  "coordination",
+  "arrier",
+)
+OWN_ERRORS = (UserError, StorageError, TrainingPreempted, TrainingUnhealthy, PeerLost)
 _NOTHING = -1
 ALONE = ("", 1, 0)
 _joined = False
@@ -179,9 +191,13 @@ def agree(of: Callable[[], Mapping[str, str]]) -> None:
 
 
 def is_loss(error: Exception) -> bool:
-  """Whether an error of JAX amid the others' work means that one of them is gone, and no mistake or lack of memory."""
-  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-  return _joined and not any(word in str(error) for word in own)
+  """Whether an error amid the others' work means that one of them is gone: no mistake, full disk or lack of memory.
+
+  Told by its text: Orbax and NumPy raise what JAX told them as errors of other types.
+  """
+  if not _joined or isinstance(error, OWN_ERRORS):
+    return False
+  return any(word in str(error) for word in LOSSES)
 
 
 def lost(error: Exception, doing: str) -> PeerLost:

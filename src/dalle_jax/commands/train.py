@@ -49,8 +49,6 @@ def run(argv: list[str]) -> int:
   given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
   profile = _steps(given.profile)
   join(given.processes)
-  import jax
-
   from dalle_jax import run as runner
   from dalle_jax.training import wandb_log
 
@@ -66,7 +64,7 @@ def run(argv: list[str]) -> int:
       step_limit=given.processes.step_limit,
       rollback="--rollback" in argv,
     )
-  except jax.errors.JaxRuntimeError as error:
+  except Exception as error:
     if not is_loss(error):
       raise
     raise lost(error, "before or between the stages' steps") from error

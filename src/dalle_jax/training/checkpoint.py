@@ -105,7 +105,7 @@ class Checkpoints:
     except (PeerLost, StorageError):
       raise
     except Exception as error:
-      if processes.is_loss(error) and _of_jax(error):
+      if processes.is_loss(error):
         raise
       raise self._cannot_save(step, error) from error
     arrays = {name: {path: _text(x) for path, x in item.items()} for name, item in items.items()}
@@ -242,7 +242,7 @@ class Checkpoints:
       manifest.write(path, arrays)
       self._forget(step)
     except Exception as error:
-      self._error = error if processes.is_loss(error) and _of_jax(error) else self._cannot_save(step, error)
+      self._error = error if processes.is_loss(error) else self._cannot_save(step, error)
 
   def _forget(self, step: int) -> None:
     """Removes all but the newest `keep` steps, and those newer than this one: they are of a try that was given up."""
@@ -293,10 +293,6 @@ class Checkpoints:
       good = self.good_steps()
     kept = f"checkpoint {good[-1]} is still good" if good else "no earlier one can be read"
     return StorageError(f"cannot save checkpoint {step} in {self.directory} ({_reason(error)}); {kept}")
-
-
-def _of_jax(error: Exception) -> bool:
-  return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def digest(item: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def train(
         with contextlib.suppress(OSError):  # why it stopped is what has to be said
           left_out.record(workdir, run.offending)
       raise
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:
       if processes.is_loss(error):
         _leave_the_lost(error, f"{name} at step {step}")
       raise
