@@ -184,9 +184,9 @@ def vae_params(model, seed=0):
   return jax.jit(lambda key: sharding.unbox(objective.init(key)))(jax.random.key(seed))
 
 
-def trained(self, stage):
-  """In place of `Workdir.step`: the stage whose weights are stood in for was trained to its end."""
-  return self.experiment().stage(stage).steps
+def trained_but(name):
+  """In place of `Workdir.step`: every stage was trained to its end but `name`, which has not begun."""
+  return lambda self, stage: 0 if stage == name else self.experiment().stage(stage).steps
 
 
 def asked(world, whole, name):
@@ -199,7 +199,7 @@ def asked(world, whole, name):
     return (vae_params(model) if self.path == path else {"theirs": np.ones(3)}), "d" * 64
 
   world.patch.setattr(Workdir, "weights", weights)
-  world.patch.setattr(Workdir, "step", trained)
+  world.patch.setattr(Workdir, "step", trained_but(name))
   world.patch.setattr(run, "train", lambda **kw: calls.update(kw))
   run.run(whole, path, only=name)
   return calls, path
@@ -244,7 +244,7 @@ def written(world, whole, name, value=1.0):
   path = world.workdir()
   with world.patch.context() as patch:
     patch.setattr(Workdir, "weights", lambda self, stage, like=None: (vae_params(model), "d" * 64))
-    patch.setattr(Workdir, "step", trained)
+    patch.setattr(Workdir, "step", trained_but(name))
     patch.setattr(run, "train", toy)
     for hook in ("_reconstructions", "_drawings", "_retrieval"):
       patch.setattr(showing, hook, lambda *args: lambda step, params: None)

@@ -52,7 +52,7 @@ DOORS = {
   "array_record": ("data.",),
   "tyro": ("commands.", "experiment"),
   "matplotlib": ("evaluation.", "ablations", "report", "plan."),
-  "tensorboardX": ("training.metrics",),
+  "tensorboardX": ("training.tensorboard",),
   "safetensors": ("checkpoint_files", "convert."),
   "wandb": ("training.wandb_log",),
   "tensorflow": (),

@@ -1,10 +1,14 @@
 """What a run reports: lines that survive a kill, TensorBoard's files, pictures."""
 
+import contextlib
 import json
+import resource
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from dalle_jax.errors import StorageError
 from dalle_jax.training import metrics
 from dalle_jax.training.metrics import MetricsLog
 
@@ -69,3 +73,32 @@ def test_a_picture_becomes_a_png_named_by_its_step(tmp_path):
 
 def test_there_are_no_rows_where_there_is_no_file(tmp_path):
   assert metrics.read(tmp_path / "metrics.jsonl") == []
+
+
+@contextlib.contextmanager
+def files_no_longer_than(size):
+  """The kernel refuses what would lie beyond it, as a full disk does."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.timeout(60)
+def test_curves_that_find_no_room_end_the_run_and_do_not_hang_it(tmp_path):
+  # An event is longer than its share of a line, so it is the event file that meets the limit.
+  log = MetricsLog(tmp_path, 0)
+
+  def write_on():
+    for step in range(1000):
+      log.write(step, {"loss": 1.0}, {f"a_rather_long_name_of_a_curve/{k}": 0.0 for k in range(5)})
+
+  with files_no_longer_than(50_000), pytest.raises(StorageError, match=r"cannot write .*checkpoints are as they were"):
+    write_on()
+  (events,) = (tmp_path / "tensorboard").glob("*")
+  assert events.stat().st_size == 50_000  # it was the curves that found none
+  assert (tmp_path / "metrics.jsonl").stat().st_size < 50_000
+  with files_no_longer_than(50_000):
+    log.close()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
 from dalle_jax.errors import StorageError
+from dalle_jax.training.tensorboard import Board
 from dalle_jax.training.wandb_log import WandbLog
 
 
@@ -33,7 +33,7 @@ class MetricsLog:
       _cut_after(self._file, resumed)
       self._wandb = WandbLog(wandb, workdir) if wandb else None
       self._lines = self._file.open("ab", buffering=0)
-      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed + 1)
+      self._board = Board(workdir / "tensorboard", purge_step=resumed + 1)
 
   def write(self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None) -> None:
     """A line of JSON, with null for what is not finite, and a point on each of TensorBoard's curves."""
@@ -41,8 +41,7 @@ class MetricsLog:
     line = json.dumps(row | ({"timing": dict(timing)} if timing else {})) + "\n"
     with _writing(self._file):
       self._lines.write(line.encode())
-    for name, value in [*values.items(), *((f"timing/{k}", v) for k, v in (timing or {}).items())]:
-      self._board.add_scalar(name, value, step)
+      self._board.scalars(step, {**values, **{f"timing/{k}": v for k, v in (timing or {}).items()}})
     if self._wandb:
       self._wandb.write(step, values, timing or {})
 
@@ -52,7 +51,7 @@ class MetricsLog:
       with _writing(self._pictures):
         self._pictures.mkdir(exist_ok=True)
         Image.fromarray(picture).save(self._pictures / f"{name}-{step:07d}.png")
-      self._board.add_image(name, picture, step, dataformats="HWC")
+        self._board.picture(step, name, picture)
     if self._wandb:
       self._wandb.show(step, pictures)
 
