@@ -205,13 +205,15 @@ def lost(error: Exception, doing: str) -> PeerLost:
   return PeerLost(f"lost another process {doing} ({_in_short(error)}): start the same command again")
 
 
-def leave(code: int, said: str = "") -> NoReturn:
-  """Ends this process at once, whatever becomes of its last words. The usual end waits for others, who wait for it."""
-  try:
-    with contextlib.suppress(OSError, ValueError):
-      os.write(2, f"{said}\n".encode() if said else b"")
-  finally:
-    os._exit(code)
+def say(line: str) -> None:
+  """Last words: to stderr, past everything that may hold them up, and whatever becomes of them."""
+  with contextlib.suppress(OSError, ValueError):
+    os.write(2, f"{line}\n".encode())
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process at once. The usual end waits for others, who wait for it."""
+  os._exit(code)
 
 
 def _told(given: Processes) -> tuple[str, int, int] | None:

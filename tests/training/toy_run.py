@@ -2,7 +2,7 @@
 
 Every batch is a function of its step. The process sleeps a little in each batch, so that there is time to kill it. It
 is one of several where the environment says so; with STUCK=INDEX:STEP the one of that index never comes to that step,
-and with BAD=INDEX:STEP it reads numbers that are none there.
+and with BAD=INDICES:STEP:WHAT those read numbers there that are none (nan) or far too large ones (large).
 """
 
 import dataclasses
@@ -135,12 +135,14 @@ def options(stage, workdir, **changes):
 def own_share(draw, mesh, first):
   """This process's rows of the batches from a step on, which come slowly."""
   share = sharding.share(mesh, sharding.Rules())
-  stuck, bad = ([int(number) for number in os.environ.get(name, "-1:-1").split(":")] for name in ("STUCK", "BAD"))
+  stuck = [int(number) for number in os.environ.get("STUCK", "-1:-1").split(":")]
+  bad, bad_step, what = os.environ.get("BAD", "-1:-1:nan").split(":")
   for step, batch in enumerate(batches(draw, first, pause=0.02), first):
     if stuck == [processes.index(), step]:
       time.sleep(1000)
     own = {key: np.concatenate([np.split(rows, share.of)[i] for i in share.parts]) for key, rows in batch.items()}
-    yield {key: rows * np.nan for key, rows in own.items()} if bad == [processes.index(), step] else own
+    here = step == int(bad_step) and str(processes.index()) in bad.split(",")
+    yield {key: rows * np.float32({"nan": np.nan, "large": 100}[what]) for key, rows in own.items()} if here else own
 
 
 def main():

@@ -259,7 +259,8 @@ def _show(due: Sequence[Hook], step: int, state: State, run: _Run) -> None:
 
 def _leave_the_lost(error: Exception, where: str) -> NoReturn:
   """Ends this process without waiting for saves under way, which wait for the process that is gone."""
-  processes.leave(PeerLost.exit_code, f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}")
+  processes.say(f"dalle: {processes.name()}{processes.lost(error, f'in {where}')}")
+  processes.leave(PeerLost.exit_code)
 
 
 @jax.jit

@@ -12,6 +12,8 @@ from dalle_jax.errors import PeerLost
 
 # Programs are compiled in the first step.
 FIRST = 4
+# Seconds in which the last words are said, read or not.
+LAST_WORDS_S = 2.0
 
 
 class Watchdog:
@@ -53,10 +55,15 @@ def watching(name: str, limit: float) -> Iterator[Watchdog]:
     while not done.wait(min(1.0, limit / 10)):
       said = dog.overdue(time.monotonic())
       if said:
-        try:
-          faulthandler.dump_traceback(file=sys.__stderr__)
-        finally:
-          processes.leave(PeerLost.exit_code, said)
+        end = threading.Timer(LAST_WORDS_S, processes.leave, [PeerLost.exit_code])
+        end.daemon = True
+        end.start()
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        processes.say(said)
+        # With process 0 the others end, who have as much to say now.
+        if processes.several() and processes.index() == 0:
+          end.join()
+        processes.leave(PeerLost.exit_code)
 
   thread = threading.Thread(target=watch, name="watchdog", daemon=True)
   thread.start()
