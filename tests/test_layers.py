@@ -24,7 +24,7 @@ LAYERS = (
   ("models", "pattern_pictures"),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
-  ("processes", "allocator", "chips", "__init__"),
+  ("processes", "allocator", "chips", "manifest", "__init__"),
   ("errors",),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}

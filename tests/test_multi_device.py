@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +33,9 @@ MESHES = {
 
 @pytest.fixture(scope="module")
 def toy():
-  path = Path(__file__).parent / "training" / "toy_run.py"
-  spec = importlib.util.spec_from_file_location("toy_run", path)
-  module = importlib.util.module_from_spec(spec)
-  sys.modules["toy_run"] = module
-  spec.loader.exec_module(module)
-  return module
+  import toy_run
+
+  return toy_run
 
 
 def stage(toy, name):

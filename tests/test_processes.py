@@ -229,7 +229,7 @@ import runpy, sys
 sys.path.pop(0), sys.modules.pop("dalle_jax")
 sys.argv = ["toy", "denoise", sys.argv[-1] + "/denoise", "60"]
 runpy.run_path("TOY", run_name="__main__")
-""".replace("TOY", str(Path(__file__).parent / "training/toy_run.py"))
+""".replace("TOY", str(Path(__file__).parent / "support/toy_run.py"))
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from dalle_jax.training.checkpoint import Checkpoints
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-TOY = ROOT / "tests/training/toy_run.py"
+TOY = ROOT / "tests/support/toy_run.py"
 STEPS = 120
 
 # The first node's name is where the processes look for their coordinator, so it has to resolve. A job that was put back
@@ -60,10 +60,10 @@ def free_port():
     return free.getsockname()[1]
 
 
-def waited_for(what, seconds=300):
+def waited_for(what, told=lambda: "", seconds=300):
   until = time.monotonic() + seconds
   while not what():
-    assert time.monotonic() < until
+    assert time.monotonic() < until, told()
     time.sleep(0.05)
 
 
@@ -102,7 +102,7 @@ def cluster(tmp_path):
     for argv in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", host], ["slurmd", "-D", "-N", "zz-second"]):
       quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
       daemons.append(subprocess.Popen([*argv, "-f", lab / "slurm.conf"], env=environment, **quiet))
-    waited_for(lambda: "idle 2" in asked("sinfo", "-h", "-o", "%T %D").stdout, 60)
+    waited_for(lambda: "idle 2" in asked("sinfo", "-h", "-o", "%T %D").stdout, seconds=60)
     yield command
   finally:
     for daemon in reversed(daemons):
@@ -125,6 +125,9 @@ def test_a_preempted_job_is_requeued_and_ends_with_the_same_bits(cluster, tmp_pa
     file = tmp_path / f"{name}.log"
     return file.read_text() if file.exists() else ""
 
+  def told():
+    return cluster("scontrol", "show", "jobs") + log("preempted")
+
   submitted("whole")
   waited_for(lambda: "start 0 ended with 0" in log("whole"))
   job = submitted("preempted")
@@ -134,7 +137,7 @@ def test_a_preempted_job_is_requeued_and_ends_with_the_same_bits(cluster, tmp_pa
   saved = Checkpoints(tmp_path / "preempted/denoise/checkpoints").good_steps()[-1]
   assert saved < STEPS
 
-  waited_for(lambda: "start 1 ended with 0" in log("preempted"))
+  waited_for(lambda: "start 1 ended with 0" in log("preempted"), told)
   assert f"going on from step {saved} " in log("preempted")
   whole, preempted = (Checkpoints(tmp_path / name / "denoise/checkpoints") for name in ("whole", "preempted"))
   assert whole.digest(STEPS) == preempted.digest(STEPS)

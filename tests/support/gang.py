@@ -1,4 +1,4 @@
-"""Processes of tests/training/toy_run.py that train together, and what they leave: for the tests that disturb them."""
+"""Processes of toy_run.py that train together, and what they leave: for the tests that disturb them."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import numpy as np
 
 from dalle_jax.training import metrics
 
-SCRIPT = Path(__file__).parents[1] / "training/toy_run.py"
+SCRIPT = Path(__file__).parent / "toy_run.py"
 
 
 def start(count, workdir, stage="denoise", steps=40, devices=1, **environment):

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle_jax import sharding
+from dalle_jax import manifest, sharding
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.schedules import Constant
 from dalle_jax.sharding import MeshShape, Rules
-from dalle_jax.training import manifest
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.step import abstract_state, init_state

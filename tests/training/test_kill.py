@@ -16,7 +16,7 @@ from dalle_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parent / "toy_run.py"
+SCRIPT = Path(__file__).parents[1] / "support/toy_run.py"
 STEPS = 40
 STAGES = ["denoise", "dvae", "transformer", "clip"]
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
+from dalle_jax.data import intact
 from dalle_jax.data.images import Stage2Crop, numbered_crop
 from dalle_jax.data.prepared import Prepared
 from dalle_jax.data.scratch import publish, scratch_for
@@ -96,15 +97,17 @@ def stamp(prepared: Prepared, *, dvae: str, vocab: int, grid: int, size: int, cr
 
 
 def open_codes(path: str | Path) -> Codes:
-  """The codes in a directory. Raises UserError when there are none."""
+  """The codes in a directory. Raises UserError when there are none, StorageError when they are damaged."""
   directory = Path(path)
   file = directory / STAMP
   if not file.is_file():
     raise UserError(f"no codes at {path}: make them with `dalle data encode DATA --dvae WORKDIR --out {path}`")
   try:
-    return Codes(directory, Stamp(**json.loads(file.read_text())))
+    stamp = Stamp(**json.loads(file.read_text()))
   except (ValueError, TypeError) as error:
     raise UserError(f"{file} can't be read ({str(error)[:80]}): encode the data again") from error
+  intact.check(directory, "encode it again with `dalle data encode`")
+  return Codes(directory, stamp)
 
 
 def check(codes: Codes, wanted: Stamp) -> None:
@@ -141,6 +144,7 @@ def encode(
       builder.download_and_prepare(file_format="array_record")
     written = Path(builder.data_dir)
     (written / STAMP).write_text(json.dumps(dataclasses.asdict(wanted), indent=1) + "\n")
+    intact.seal(written)
     publish(written, out)
   return open_codes(out)
 

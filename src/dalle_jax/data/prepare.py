@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from dalle_jax.data import prepare_report
+from dalle_jax.data import intact, prepare_report
 from dalle_jax.data.checks import Checked, checked
 from dalle_jax.data.filters import Filters
 from dalle_jax.data.prepare_report import Report, Tally
@@ -58,6 +58,7 @@ def prepare(
     report = tally.report(source.name, filters.describe() if filters else "")
     (written / "report.json").write_text(prepare_report.to_json(report), encoding="utf-8")
     os.rename(scratch / "dropped.jsonl", written / "dropped.jsonl")
+    intact.seal(written)
     publish(written, out)
   return report
 

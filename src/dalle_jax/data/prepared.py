@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from dalle_jax import manifest
+from dalle_jax.data import intact
 from dalle_jax.errors import StorageError, UserError
 
 
@@ -92,7 +94,7 @@ class Prepared:
     return tuple(sorted(names, key=lambda name: (name != "train", name)))
 
   def digest(self) -> str:
-    """SHA-256 of what describes the set, and of its shards' names and sizes; of their bytes it knows nothing."""
+    """SHA-256 of what describes the set, its manifest with it, and of the names and sizes of its files."""
     sha = hashlib.sha256()
     for file in sorted(file for file in self.path.iterdir() if file.is_file()):
       sha.update(f"{file.name} {file.stat().st_size}\n".encode())
@@ -109,12 +111,17 @@ class Prepared:
 
 
 def open_prepared(path: str | Path) -> Prepared:
-  """The prepared data set in a directory. Raises UserError, saying how to make one, when there is none."""
+  """The prepared data set in a directory.
+
+  Raises UserError, saying how to make one, when there is none; StorageError when a file of it is missing or damaged.
+  """
   directory = Path(path)
   if not directory.is_dir():
     raise UserError(f"no data at {path}: make it with `dalle data prepare NAME|FOLDER --out {path}`")
-  if not (directory / "features.json").is_file() or not (directory / "dataset_info.json").is_file():
+  described = (directory / "features.json").is_file() and (directory / "dataset_info.json").is_file()
+  if not described and not (directory / manifest.NAME).exists():
     raise UserError(f"{path} is not a prepared data set: `dalle data prepare {path} --out DIR` makes one of a folder")
+  intact.check(directory, "prepare it again with `dalle data prepare`")
   prepared = Prepared(directory)
   wanted = set(features())
   if set(prepared.builder.info.features) != wanted:

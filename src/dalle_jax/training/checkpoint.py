@@ -23,10 +23,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from dalle_jax import processes
+from dalle_jax import manifest, processes
 from dalle_jax.errors import PeerLost, StorageError, UserError
 from dalle_jax.sharding import path_name
-from dalle_jax.training import manifest
 from dalle_jax.training.step import State
 
 log = logging.getLogger(__name__)

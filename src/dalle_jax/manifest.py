@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: size and SHA-256 of each of its files, and which arrays they hold.
+"""The manifest of a checkpoint or a data set: size and SHA-256 of each of its files, and which arrays they hold.
 
 It is written last, so a directory without a whole manifest was never finished; and it notices what Orbax does not:
 flipped bits, which are restored as weights without a word.
@@ -7,6 +7,7 @@ flipped bits, which are restored as weights without a word.
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ NAME = "manifest.json"
 VERSION = 1
 
 
-def write(directory: Path, arrays: dict[str, dict[str, str]]) -> None:
+def write(directory: Path, arrays: dict[str, dict[str, str]], leave_out: Collection[str] = ()) -> None:
   """Hashes every file of the directory and writes the manifest beside them, atomically.
 
-  arrays: item -> path of the array -> its dtype and shape, as in float32[3,4].
+  arrays: item -> path of the array -> its dtype and shape, as in float32[3,4]; leave_out: files that may change.
   """
-  names = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file() and p.name != NAME)
+  found = (p for p in directory.rglob("*") if p.is_file() and p.name not in (NAME, *leave_out))
+  names = sorted(str(p.relative_to(directory)) for p in found)
   files = {name: {"size": (directory / name).stat().st_size, "sha256": _sha256(directory / name)} for name in names}
   body = {"version": VERSION, "arrays": arrays, "files": files}
   scratch = directory / f".{NAME}"
