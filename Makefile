@@ -26,7 +26,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
+.PHONY: help env libtpu gpu-compiler test test-slow test-faults test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
   bench-peers clean
 
 help:  ## list the targets
@@ -70,10 +70,15 @@ endef
 test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
-	$(ENV)/bin/python -m pytest -m "not slow and not gpu" $(SPREAD)
+	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
 	$(ENV)/bin/python -m pytest -m "slow and not gpu" $(SPREAD)
+
+test-faults: $(READY)  ## break what runs, one thing after the other, and write down what becomes of it (FULL=1: more of it)
+	@rm -f runs/faults.jsonl
+	FULL=$(FULL) $(ENV)/bin/python -m pytest -m faults -s
+	$(ENV)/bin/python tests/support/figures.py runs/faults.jsonl
 
 test-gpu: $(READY)  ## run the tests that need an NVIDIA GPU (of compute capability 9.0, with dalle-jax[cuda] installed)
 	JAX_PLATFORMS=cuda,cpu timeout 900 $(ENV)/bin/python -m pytest -m gpu

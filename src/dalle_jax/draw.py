@@ -32,6 +32,8 @@ def draw(
   say: told in a line what is cut off a long caption, that nothing ranks, or that a stage is not trained to its end.
   Raises UserError for a caption without a word, where the run has no weights, or `out` can't be written.
   """
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
   text_CT = np.stack([_ids(words, caption, say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch)

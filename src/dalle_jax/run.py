@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dalle_jax import __version__, config, processes, sharding
+from dalle_jax import __version__, config, manifest, processes, sharding
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -72,6 +72,7 @@ def run(
   if Path(path).resolve() == Path(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
+  _check_beforehand(experiment, names, Path(path))
   processes.agree(lambda: _facts(experiment, prepared))
   with lock.held(Path(path)), compile_cache.under(Path(path)):
     processes.by_first(lambda: _prepare(Workdir.claim(path, experiment), prepared, split))
@@ -83,6 +84,20 @@ def run(
         _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
         processes.wait()  # the first one is done when its checkpoint is
   return workdir
+
+
+def _check_beforehand(experiment: Experiment, names: list[str], path: Path) -> None:
+  """Raises UserError for what would stop a stage and can be known before anything is written."""
+  mesh, first = sharding.make_mesh(experiment.mesh), dvae_stage(experiment)
+  for name in names:
+    stage = experiment.stage(name)
+    if stage.frozen:
+      continue
+    sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
+    if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
+      continue
+    if not any((path / first / "checkpoints").glob(f"*/{manifest.NAME}")):
+      raise UserError(f"{path} has no weights of stage {first} yet: run `dalle train` on it first")
 
 
 def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
@@ -138,7 +153,6 @@ def _run_stage(
   if done:
     _check_hashes(name, workdir, hashes)
   mesh = sharding.make_mesh(experiment.mesh)
-  sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
   share = sharding.share(mesh, experiment.rules)
   source, view = _examples(stage, words, workdir, prepared, split)
 
@@ -211,8 +225,7 @@ def _dvae_of(workdir: Workdir) -> str:
 
 def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
   """The weights the stage reads but does not train, and their digests."""
-  own = isinstance(stage.objective, DvaeObjective)
-  if own or (stage.objective.dvae is None and not isinstance(stage.examples, Codes)):
+  if not _needs_dvae(stage):
     return {}, {}
   name = _dvae_of(workdir)
   params, digest = workdir.weights(name)
@@ -223,6 +236,13 @@ def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
       f"with --only {name} or without --only"
     )
   return {} if stage.objective.dvae is None else {"dvae": params}, {"dvae": digest}
+
+
+def _needs_dvae(stage: Stage) -> bool:
+  """Whether the stage reads codes, or encodes pictures in its step."""
+  if isinstance(stage.objective, DvaeObjective):
+    return False
+  return stage.objective.dvae is not None or isinstance(stage.examples, Codes)
 
 
 def _check_hashes(name: str, workdir: Workdir, hashes: dict[str, str]) -> None:

@@ -2,10 +2,19 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from few import FEW
 
+from dalle_jax.data.captioned_scenes import Config
+from dalle_jax.data.prepare import prepare
+from dalle_jax.data.scenes_source import Scenes
+
+ROOT = Path(__file__).parents[2]
 # Where the figures are written, a line of JSON each; FULL=1 asks for the goals and not the floors.
 FIGURES = Path(os.environ.get("FIGURES", "runs/faults.jsonl"))
 FULL = os.environ.get("FULL", "") not in ("", "0")
@@ -35,3 +44,16 @@ def figure(request):
     print(f"{fault}: {measured}")
 
   return note
+
+
+@pytest.fixture(scope="session")
+def demo_place(tmp_path_factory):
+  """A directory with demo.py, its data (a few scenes), and run, a workdir of it after a few steps."""
+  place = tmp_path_factory.mktemp("demo")
+  shutil.copy(ROOT / "experiments/demo.py", place)
+  prepare(Scenes(Config(image=32, train=96, valid=16, test=16, test_pairs=16)), place / "data")
+  command = [sys.executable, "-m", "dalle_jax", "train", "demo.py", "--workdir", "run", "--data", "data", *FEW]
+  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  return place

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/support/toy_run.py"
-STEPS = 120
+STEPS = 400
 
 # The first node's name is where the processes look for their coordinator, so it has to resolve. A job that was put back
 # begins again when its first start's credential has expired, which takes two minutes elsewhere.
@@ -133,7 +133,7 @@ def test_a_preempted_job_is_requeued_and_ends_with_the_same_bits(cluster, tmp_pa
   job = submitted("preempted")
   waited_for(lambda: len(metrics.read(tmp_path / "preempted/denoise/metrics.jsonl")) > 20)
   cluster("scancel", "-s", "TERM", f"{job}.0")
-  waited_for(lambda: "start 0 ended with 75" in log("preempted"))
+  waited_for(lambda: "start 0 ended with 75" in log("preempted"), told)
   saved = Checkpoints(tmp_path / "preempted/denoise/checkpoints").good_steps()[-1]
   assert saved < STEPS
 

@@ -10,11 +10,13 @@ from dalle_jax.errors import UserError
 
 def check_file(file: str) -> None:
   """Raises UserError where there is no such file: before anything slow is imported."""
+  if file.startswith("-"):
+    raise UserError(f"got {file} where the EXPERIMENT file is wanted, as in experiments/demo.py: name it first")
   if not Path(file).is_file():
     raise UserError(f"no experiment file {file}; the ones that come with the project are in experiments/")
 
 
-def parse(own: type, file: str, argv: list[str], *, prog: str) -> Any:
+def parse(own: type, file: str, argv: list[str], *, prog: str, description: str = "") -> Any:
   """The dataclass `own` of the command's flags, with the file's experiment in one more field `experiment`.
 
   Every parameter of the file's function and every field of what it returns is a flag as well. Raises UserError in one
@@ -27,10 +29,14 @@ def parse(own: type, file: str, argv: list[str], *, prog: str) -> Any:
 
   def choose(signature: inspect.Signature) -> dict[str, Any]:
     of_file, rest[:] = _of_the_file(signature, rest)
+    if {"-h", "--help"} & set(rest):
+      print(f"parameters of {file}:")
+      for name, parameter in signature.parameters.items():
+        print(f"  --{name.replace('_', '-')} (default: {parameter.default})")
     return vars(flags.parse(_parameters(signature), of_file, prog=f"{prog} {file}"))
 
   loaded = experiment.load(file, choose)
-  return flags.parse(flags.with_experiment(own, loaded), rest, prog=f"{prog} {file}")
+  return flags.parse(flags.with_experiment(own, loaded), rest, prog=f"{prog} {file}", description=description)
 
 
 def _of_the_file(signature: inspect.Signature, argv: list[str]) -> tuple[list[str], list[str]]:

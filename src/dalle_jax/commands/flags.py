@@ -27,7 +27,7 @@ def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") 
   except SystemExit as stop:
     if not stop.code:
       raise
-    raise UserError(one_line(complaint.getvalue()) + f" (all flags: {prog} --help)") from None
+    raise UserError(_first_thing(one_line(complaint.getvalue())) + f" (all flags: {prog} --help)") from None
 
 
 def with_experiment(flags: type, experiment: Any) -> type:
@@ -35,6 +35,15 @@ def with_experiment(flags: type, experiment: Any) -> type:
   bare = Annotated[type(experiment), tyro.conf.arg(name="")]
   field = ("experiment", bare, dataclasses.field(default=experiment))
   return dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True, kw_only=True)
+
+
+def _first_thing(complaint: str) -> str:
+  """Of flags that there are not the first, with the nearest one that there is; other complaints as they are."""
+  unknown = re.match(r"Unrecognized options?: (\S+)", complaint)
+  if unknown is None:
+    return complaint
+  meant = re.search(r"Perhaps you meant: (--[\w.-]+)", complaint)
+  return f"there is no flag {unknown[1].rstrip(',')}" + (f". Perhaps you meant: {meant[1]}" if meant else "")
 
 
 def one_line(complaint: str) -> str:

@@ -20,8 +20,8 @@ class Flags:
 
   num: int = 64
   """Pictures drawn of each caption."""
-  keep: int = 8
-  """Pictures kept of each caption, the best by CLIP."""
+  keep: int | None = None
+  """Pictures kept of each caption, the best by CLIP; 8, or all where fewer are drawn, if not said."""
   temperature: float = 1.0
   """0 takes the most likely token each time."""
   top_k: int = 0
@@ -37,8 +37,10 @@ class Flags:
 
   def __post_init__(self) -> None:
     for name in ("num", "keep", "batch"):
-      if getattr(self, name) < 1:
-        raise UserError(f"got --{name} {getattr(self, name)}, wanted at least 1")
+      if (value := getattr(self, name)) is not None and value < 1:
+        raise UserError(f"got --{name} {value}, wanted at least 1")
+    if self.keep is not None and self.keep > self.num:
+      raise UserError(f"got --keep {self.keep} of --num {self.num}, wanted no more than are drawn: lower --keep")
     if self.top_k < 0:
       raise UserError(f"got --top-k {self.top_k}, wanted 1 or more, or 0 for all tokens")
 
@@ -64,7 +66,7 @@ def run(argv: list[str]) -> int:
       workdir,
       captions,
       num=given.num,
-      keep=given.keep,
+      keep=min(8, given.num) if given.keep is None else given.keep,
       sampling=sampling,
       seed=given.seed,
       batch=given.batch,

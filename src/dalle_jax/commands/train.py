@@ -16,6 +16,7 @@ dalle train EXPERIMENT --help lists every field that can be set, e.g. --stages.t
 --rollback passes over the batches on which training health stopped the run (exit code 87), and goes on
 Parameters of the file's experiment() are flags as well: dalle train experiments/pictures.py --data DIR --size s
 """
+ROLLBACK = "--rollback, alone, passes over the batches on which training health stopped the run."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import experiment_flags
 
   experiment_flags.check_file(file)
-  given = experiment_flags.parse(Flags, file, rest, prog="dalle train")
+  given = experiment_flags.parse(Flags, file, rest, prog="dalle train", description=ROLLBACK)
   profile = _steps(given.profile)
   join(given.processes)
   from dalle_jax import run as runner

@@ -63,7 +63,7 @@ class AdamW:
   second_moment_clamp: float | None = None
   ema: float | None = None
   ema_every: int = 1
-  spikes: Spikes = Spikes()  # noqa: RUF009 (frozen)
+  spikes: Spikes = dataclasses.field(default_factory=Spikes)
   max_skipped: int = 10
 
   def __post_init__(self) -> None:
