@@ -9,7 +9,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import page, report, results
 from dalle_jax.evaluation.report import Progress, Protocol, Report, Trained
 from dalle_jax.sampling.drawer import Drawer
-from dalle_jax.training import metrics
+from dalle_jax.training import goodput, metrics
 from dalle_jax.workdir import Workdir, write_atomically
 
 
@@ -61,5 +61,6 @@ def write_page(workdir: Workdir, found: Report) -> Path:
     title=f"What {experiment.name} draws",
     curves={name: metrics.read(workdir.path / name / "metrics.jsonl") for name in experiment.stages},
     times=workdir.times(),
+    goodput={name: goodput.summary(goodput.read(workdir.path / name)) for name in experiment.stages},
     config=config.to_text(experiment),
   )

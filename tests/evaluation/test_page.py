@@ -68,6 +68,7 @@ class Page(html.parser.HTMLParser):
 
 def write(out, report=FULL, **kwargs):
   default = {"title": "What it draws", "curves": {"dvae": ROWS, "clip": []}, "times": [("dvae", 61.0), ("clip", 2.5)]}
+  default["goodput"] = {"dvae": {"steps": 90.0, "steps done again": 4.0, "down": 6.0, "saving": 0.0}, "clip": {}}
   path = page.write(out, report, config="seed = <0>", **(default | kwargs))
   return path, Page(path.read_text())
 
@@ -75,6 +76,14 @@ def write(out, report=FULL, **kwargs):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
   return write(tmp_path_factory.mktemp("workdir"))
+
+
+def test_where_the_time_went_is_told_with_what_cost_most_first(full):
+  text = full[0].read_text()
+  assert "Where the time of all starts went" in text
+  assert "90.0 %" in text
+  assert "down 6.0 s, steps done again 4.0 s" in text
+  assert "saving 0" not in text
 
 
 def test_it_is_one_file_and_the_pictures_beside_it(full):
@@ -111,7 +120,7 @@ def test_a_report_of_one_stage_has_only_its_sections(tmp_path):
   (tmp_path / "page").mkdir()
   (tmp_path / "page" / "old.png").write_text("from a page written before")
   bare = Report(split="valid", protocol=Protocol(), losses={"dvae": {"loss": 1.0}})
-  path, parsed = write(tmp_path, bare, curves={}, times=[])
+  path, parsed = write(tmp_path, bare, curves={}, times=[], goodput={})
   assert "img" not in parsed.tags
   assert "loss" in parsed.texts
   assert not (tmp_path / "page" / "old.png").exists()

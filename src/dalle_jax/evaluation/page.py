@@ -32,11 +32,13 @@ def write(
   title: str,
   curves: Mapping[str, Sequence[Mapping[str, Any]]],
   times: Sequence[tuple[str, float]],
+  goodput: Mapping[str, Mapping[str, float]],
   config: str,
 ) -> Path:
   """Writes the page and returns its path. What is not there (no CLIP, no judge, no curves) has no section.
 
-  curves: the rows of each stage's metrics.jsonl; times: what ran and its seconds; config: the resolved experiment.
+  curves: the rows of each stage's metrics.jsonl; times: what ran and its seconds; goodput: each stage's seconds by
+  what took them, its steps first; config: the resolved experiment.
   Raises UserError if `out` can't be written.
   """
   pictures = out / "page"
@@ -51,6 +53,7 @@ def write(
       *_reconstructions(report, pictures),
       *_losses(report, curves, pictures),
       *_times(times),
+      *_goodput(goodput),
       "<h2>Configuration</h2>",
       f"<details><summary>The resolved experiment</summary><pre>{html.escape(config)}</pre></details>",
     ]
@@ -244,6 +247,21 @@ def _times(times: Sequence[tuple[str, float]]) -> list[str]:
   rows = [[html.escape(what), duration(seconds)] for what, seconds in times]
   rows.append(["<b>together</b>", f"{duration(sum(seconds for _, seconds in times))}"])
   return ["<h2>What ran, and how long</h2>", static_page.table(["", "time"], rows)]
+
+
+def _goodput(stages: Mapping[str, Mapping[str, float]]) -> list[str]:
+  rows = []
+  for stage, seconds in stages.items():
+    together = sum(seconds.values())
+    if not together:
+      continue
+    lost = sorted(((spent, cause) for cause, spent in list(seconds.items())[1:] if spent >= 0.05), reverse=True)
+    told = ", ".join(f"{html.escape(cause)} {duration(spent)}" for spent, cause in lost)
+    rows.append([html.escape(stage), f"{100 * seconds['steps'] / together:.1f} %", duration(together), told])
+  if not rows:
+    return []
+  header = ["stage", "steps that count", "of", "the rest"]
+  return ["<h2>Where the time of all starts went</h2>", static_page.table(header, rows)]
 
 
 def duration(seconds: float | int) -> str:

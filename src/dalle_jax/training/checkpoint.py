@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 COUNTERS = ("step", "norms", "skipped", "skipped_total", "skipped_spikes")
 
+# Orbax reckons by the wall clock: with its own ten minutes, a clock that is set forward during a save makes it fail. A
+# save that hangs is the watchdog's.
+LONGEST_SAVE_S = 10 * 86_400
+
 # An item of a checkpoint: its arrays by path, such as blocks/attention/kernel.
 Item = dict[str, Any]
 
@@ -97,7 +101,7 @@ class Checkpoints:
       processes.by_first(lambda: self._room_for(step, items))
       if self._saver is None:
         _quiet_orbax()
-        self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), timeout_secs=LONGEST_SAVE_S)
       self._verified.discard(step)
       args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
       self._saver.save(self._path(step), args=ocp.args.Composite(**args))

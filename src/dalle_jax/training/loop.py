@@ -17,9 +17,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dalle_jax import processes, sharding
-from dalle_jax.errors import PeerLost, TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax.errors import PeerLost, StorageError, TrainingPreempted, TrainingUnhealthy, UserError
 from dalle_jax.training import left_out, lock, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
+from dalle_jax.training.goodput import Goodput
 from dalle_jax.training.metrics import MetricsLog, NoLog
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.profile import Trace
@@ -85,6 +86,7 @@ def train(
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were left out,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
   """
+  begun = time.time()
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
@@ -96,7 +98,8 @@ def train(
       state = _begin_with(start(processes.gathered(state.params)), state)
     log = processes.by_first(lambda: MetricsLog(workdir, first, wandb)) or NoLog()
     throughput = Throughput(list(mesh.devices.flat), work)
-    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput)
+    goodput = Goodput(workdir, first, begun=begun, keep=processes.index() == 0)
+    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput, dog, goodput)
     rows = sharding.describe(like.params)
     run.log.text("parameters.txt", sharding.table(rows))
     run.progress.say(_banner(state, mesh, first, steps))
@@ -111,6 +114,7 @@ def train(
     data = iter(batches(first))
     # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+    goodput.add("starting", time.time() - begun)
     try:
       for step in range(first + 1, steps + 1):
         dog.step(step, "waiting for its batch")
@@ -133,13 +137,14 @@ def train(
         if save or due or one_at_a_time:
           run.catch_up()
         if due:
-          dog.now("drawing and measuring")
-          _show(due, step, state, run)
+          with run.now("drawing"):
+            _show(due, step, state, run)
         if save:
-          dog.now("saving")
-          checkpoints.save(step, state, files)
+          with run.now("saving"):
+            checkpoints.save(step, state, files)
         if stop or (last and not processes.several() and asked_to_stop()):
-          checkpoints.wait()
+          with run.now("saving"):
+            checkpoints.wait()
           raise TrainingPreempted(f"{name} was asked to stop and saved step {step}: start the same command again")
       return state
     except TrainingUnhealthy:
@@ -155,7 +160,8 @@ def train(
       trace.close()
       _close(data)
       try:
-        checkpoints.close()
+        with run.now("saving"):
+          checkpoints.close()
       finally:
         run.close()
 
@@ -172,8 +178,10 @@ class _Run:
     log_every: int,
     log: MetricsLog | NoLog,
     throughput: Throughput,
+    dog: watchdog.Watchdog,
+    goodput: Goodput,
   ):
-    self.log, self.throughput = log, throughput
+    self.log, self.throughput, self.dog, self.goodput = log, throughput, dog, goodput
     self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
     self.progress = StepProgress(name, steps, first)
     self.begin = time.monotonic()
@@ -185,7 +193,9 @@ class _Run:
   def next_batch(self, data: Iterator[Batch]) -> Batch:
     begin = time.monotonic()
     batch = next(data, None)
-    self._waited += time.monotonic() - begin
+    waited = time.monotonic() - begin
+    self._waited += waited
+    self.goodput.add("waiting for data", waited)
     if batch is None:
       raise UserError(f"{self.name}: the data ended before step {self.steps}: it must repeat for ever")
     return batch
@@ -196,7 +206,15 @@ class _Run:
     if not self.compile_s:
       self.compile_s = time.monotonic() - begin
       self._marked = time.monotonic()
+      self.goodput.add("compiling", self.compile_s)
     return result
+
+  @contextlib.contextmanager
+  def now(self, doing: str) -> Iterator[None]:
+    """What the step's time is spent with in the block."""
+    self.dog.now(doing)
+    with self.goodput.spent(doing):
+      yield
 
   def read(self, step: int, metrics: Metrics) -> None:
     """Reads the metrics of the step before, and keeps these for later."""
@@ -212,6 +230,7 @@ class _Run:
     if step % self.log_every == 0 or step in (1, self.steps):
       self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
     self.progress.update(step, float(loss), self.throughput.text())
+    self.goodput.step(step)
     if skipped >= self.max_skipped:
       self.offending = range(step - int(skipped) + 1, step + 1)
       raise TrainingUnhealthy(
@@ -232,6 +251,8 @@ class _Run:
   def close(self) -> None:
     self.progress.close()
     self.log.close()
+    with contextlib.suppress(StorageError):  # why it ends is what has to be said
+      self.goodput.write()
 
   def _timing(self, step: int) -> dict[str, float]:
     now = time.monotonic()
