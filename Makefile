@@ -26,7 +26,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-faults test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
+.PHONY: help env libtpu gpu-compiler test test-slow test-faults launch-checkers test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
   bench-peers clean
 
 help:  ## list the targets
@@ -79,6 +79,10 @@ test-faults: $(READY)  ## break what runs, one thing after the other, and write 
 	@rm -f runs/faults.jsonl
 	FULL=$(FULL) $(ENV)/bin/python -m pytest -m faults -s
 	$(ENV)/bin/python tests/support/figures.py runs/faults.jsonl
+
+launch-checkers:  ## put what checks launch/ (Kubernetes' schemas, XPK, SkyPilot; 0.9 GB) into .venv-launch, for its tests
+	@[ -x .venv-launch/bin/python ] || $(PYTHON) -m venv .venv-launch
+	.venv-launch/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate==1.37.0 xpk==1.16.0 skypilot==0.14.1
 
 test-gpu: $(READY)  ## run the tests that need an NVIDIA GPU (of compute capability 9.0, with dalle-jax[cuda] installed)
 	JAX_PLATFORMS=cuda,cpu timeout 900 $(ENV)/bin/python -m pytest -m gpu
