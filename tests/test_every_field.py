@@ -184,9 +184,9 @@ def vae_params(model, seed=0):
   return jax.jit(lambda key: sharding.unbox(objective.init(key)))(jax.random.key(seed))
 
 
-def trained_but(name):
+def trained_but(whole, name):
   """In place of `Workdir.step`: every stage was trained to its end but `name`, which has not begun."""
-  return lambda self, stage: 0 if stage == name else self.experiment().stage(stage).steps
+  return lambda self, stage: 0 if stage == name else whole.stages[stage].steps
 
 
 def asked(world, whole, name):
@@ -199,7 +199,7 @@ def asked(world, whole, name):
     return (vae_params(model) if self.path == path else {"theirs": np.ones(3)}), "d" * 64
 
   world.patch.setattr(Workdir, "weights", weights)
-  world.patch.setattr(Workdir, "step", trained_but(name))
+  world.patch.setattr(Workdir, "step", trained_but(whole, name))
   world.patch.setattr(run, "train", lambda **kw: calls.update(kw))
   run.run(whole, path, only=name)
   return calls, path
@@ -244,7 +244,7 @@ def written(world, whole, name, value=1.0):
   path = world.workdir()
   with world.patch.context() as patch:
     patch.setattr(Workdir, "weights", lambda self, stage, like=None: (vae_params(model), "d" * 64))
-    patch.setattr(Workdir, "step", trained_but(name))
+    patch.setattr(Workdir, "step", trained_but(whole, name))
     patch.setattr(run, "train", toy)
     for hook in ("_reconstructions", "_drawings", "_retrieval"):
       patch.setattr(showing, hook, lambda *args: lambda step, params: None)
@@ -513,6 +513,8 @@ TABLE = (
   ("stages.*.accumulate", to(2), lambda *args: _accumulate(*args)),
   ("stages.*.save_every", to(2), files),
   ("stages.*.keep", to(1), files),
+  ("stages.*.keep_every", to(4), lambda *args: _kept(*args)),
+  ("stages.*.keep_best", to(2), lambda *args: _kept(*args)),
   ("stages.*.log_every", to(3), files),
   ("stages.*.show_every", to(2), files),
   ("stages.*.from", to("another"), donated),
@@ -606,6 +608,12 @@ def _accumulate(world, whole, path, new):
   """The step goes through the batch in parts; CLIP's, whose loss is no mean over examples, is refused."""
   clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
   return (refused if clip else in_parts)(world, whole, path, new)
+
+
+def _kept(world, whole, path, new):
+  """The files of a stage that keeps, of three checkpoints, the newest one alone but for what the field adds."""
+  stage = path.rsplit(".", 1)[0]
+  return files(world, put(put(whole, f"{stage}.keep", 1), f"{stage}.save_every", 2), path, new)
 
 
 def _near_misses(world, whole, path, new):

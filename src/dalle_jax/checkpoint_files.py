@@ -71,16 +71,18 @@ def one(path: str | Path, stage: str | None = None) -> Kept:
 
 
 def listed(path: str | Path) -> Iterator[str]:
-  """A line a checkpoint: stage, step, when it was written, its bytes, and whether its files are there and whole."""
+  """A line a checkpoint: stage, step, when it was written, its bytes and loss, whether its files are there."""
   found = at(path)
-  yield f"{'stage':<12} {'step':>9} {'written':>16} {'MiB':>10}  state"
+  yield f"{'stage':<12} {'step':>9} {'written':>16} {'MiB':>10} {'loss':>10}  state"
   for kept in found:
     for step in kept.steps():
       folder = kept.checkpoints.directory / str(step)
       size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
       written = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
-      state = kept.checkpoints.problem(step, contents=False) or "whole"
-      yield f"{kept.stage:<12} {step:>9} {written:>16} {size:>10,.1f}  {state}"
+      problem = kept.checkpoints.problem(step, contents=False)
+      loss = None if problem else kept.checkpoints.loss(step)
+      told = "" if loss is None else f"{loss:.4f}"
+      yield f"{kept.stage:<12} {step:>9} {written:>16} {size:>10,.1f} {told:>10}  {problem or 'whole'}"
 
 
 def verified(path: str | Path, tell: Callable[[str], None]) -> int:

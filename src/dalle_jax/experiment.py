@@ -62,8 +62,9 @@ class Stage:
 
   steps: updates; batch: examples an update, over all processes; accumulate: parts of the batch whose gradients are
   taken one after the other and averaged, for the memory of one; save_every, log_every, show_every: steps between
-  checkpoints, lines of metrics, and pictures. `from WORKDIR` takes that run's stage of the same name: as the start of
-  this one, or, with `frozen`, in place of it.
+  checkpoints, lines of metrics, and pictures; keep, keep_every, keep_best: how many of the newest checkpoints stay,
+  those at multiples of how many steps, and how many of the lowest loss (the mean since the checkpoint before).
+  `from WORKDIR` takes that run's stage of the same name: as the start of this one, or, with `frozen`, in place of it.
   """
 
   steps: int
@@ -74,6 +75,8 @@ class Stage:
   accumulate: int = 1
   save_every: int = 1000
   keep: int = 3
+  keep_every: int | None = None
+  keep_best: int = 0
   log_every: int = 50
   show_every: int = 1000
   from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
@@ -85,6 +88,10 @@ class Stage:
     for name in ("accumulate", "save_every", "keep", "log_every", "show_every"):
       if getattr(self, name) < 1:
         raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+    if self.keep_best < 0 or (self.keep_every is not None and self.keep_every < 1):
+      raise UserError(
+        f"got keep_best {self.keep_best} and keep_every {self.keep_every}, wanted 0 or more and 1 or more (or None)"
+      )
     if self.batch % self.accumulate:
       raise UserError(f"a batch of {self.batch} can't be taken in {self.accumulate} parts: change batch or accumulate")
     if self.accumulate > 1 and (why := _not_a_mean(self.objective)):

@@ -7,23 +7,30 @@ flipped bits, which are restored as weights without a word.
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 NAME = "manifest.json"
 VERSION = 1
 
 
-def write(directory: Path, arrays: dict[str, dict[str, str]], leave_out: Collection[str] = ()) -> None:
+def write(
+  directory: Path,
+  arrays: dict[str, dict[str, str]],
+  about: Mapping[str, float] = MappingProxyType({}),
+  leave_out: Collection[str] = (),
+) -> None:
   """Hashes every file of the directory and writes the manifest beside them, atomically.
 
-  arrays: item -> path of the array -> its dtype and shape, as in float32[3,4]; leave_out: files that may change.
+  arrays: item -> path of the array -> its dtype and shape, as in float32[3,4]; about: numbers that are
+  kept with them; leave_out: files that may change.
   """
   found = (p for p in directory.rglob("*") if p.is_file() and p.name not in (NAME, *leave_out))
   names = sorted(str(p.relative_to(directory)) for p in found)
   files = {name: {"size": (directory / name).stat().st_size, "sha256": _sha256(directory / name)} for name in names}
-  body = {"version": VERSION, "arrays": arrays, "files": files}
+  body = {"version": VERSION, "arrays": arrays, "files": files} | dict(about)
   scratch = directory / f".{NAME}"
   with scratch.open("w") as file:
     json.dump(body | {"digest": _digest(body)}, file, indent=1)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dalle_jax import __version__, config, manifest, processes, sharding
+from dalle_jax import __version__, config, processes, sharding
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -96,7 +96,7 @@ def _check_beforehand(experiment: Experiment, names: list[str], path: Path) -> N
     sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
     if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
       continue
-    if not any((path / first / "checkpoints").glob(f"*/{manifest.NAME}")):
+    if not Workdir(path).step(first):
       raise UserError(f"{path} has no weights of stage {first} yet: run `dalle train` on it first")
 
 
@@ -190,6 +190,8 @@ def _run_stage(
       step_limit=step_limit,
       save_every=stage.save_every,
       keep=stage.keep,
+      keep_every=stage.keep_every,
+      keep_best=stage.keep_best,
       log_every=stage.log_every,
     )
 

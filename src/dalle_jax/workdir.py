@@ -25,7 +25,7 @@ from dalle_jax.training.checkpoint import Checkpoints
 
 # Fields that change where or how fast a run goes, not what it computes: a workdir may be continued with others.
 FREE = ("data", "mesh.", "rules.", "workers")
-FREE_OF_A_STAGE = (".save_every", ".keep", ".log_every", ".show_every")
+FREE_OF_A_STAGE = (".save_every", ".keep", ".keep_every", ".keep_best", ".log_every", ".show_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Workdir:
 
   def step(self, name: str) -> int:
     """The newest good step of a stage; 0 before it has saved any."""
-    return (self.checkpoints(name).good_steps() or [0])[-1]
+    return (Checkpoints(self.path / name / "checkpoints").good_steps() or [0])[-1]
 
   def weights(self, name: str, like: Any = None) -> tuple[Any, str]:
     """The newest good weights of a stage (their moving average where there is one), and their digest.

@@ -63,10 +63,8 @@ OWN = ("annotations", "volumes", "volumeMounts", "command", "args", "tolerations
 
 
 def test_the_jobset_is_built_as_xpk_builds_its_own(tmp_path):
-  flags = (
-    "--cluster c --workload dalle --tpu-type=v5litepod-16 --num-slices=2 --docker-image=IMAGE --zone us-east5-a --project p"
-  )
-  flags += " --max-restarts 50"
+  flags = "--cluster c --workload dalle --tpu-type=v5litepod-16 --num-slices=2 --docker-image=IMAGE"
+  flags += " --zone us-east5-a --project p --max-restarts 50 --restart-on-exit-codes 75,86"  # as in launch/README.md
   command = [checker("xpk"), "workload", "create", "--dry-run", *flags.split(), "--command", "dalle train"]
   done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"HOME": str(tmp_path)})
   assert done.returncode == 0, done.stderr
@@ -88,6 +86,7 @@ def test_the_jobset_is_built_as_xpk_builds_its_own(tmp_path):
   assert ours["action"] == rule["action"] == "FailJob"
   assert ours["onExitCodes"] | {"values": 0, "containerName": 0} == {"operator": "In", "values": 0, "containerName": 0}
   assert not set(ours["onExitCodes"]["values"]) & set(rule["onExitCodes"]["values"])
+  assert {75, 86, 134, 137, 139} <= set(rule["onExitCodes"]["values"])
 
 
 SKY = """

@@ -193,6 +193,21 @@ def test_when_all_that_were_finished_are_damaged_nothing_is_thrown_away(tmp_path
   assert (tmp_path / "10").is_dir()
 
 
+@pytest.mark.parametrize(
+  ("options", "left"),
+  [({}, [50, 60]), ({"keep_every": 30}, [30, 50, 60]), ({"keep_best": 2}, [20, 40, 50, 60]), ({"keep": 1}, [60])],
+)
+def test_the_newest_stay_and_multiples_and_those_of_the_lowest_loss(tmp_path, kit, options, left):
+  checkpoints = Checkpoints(tmp_path, **({"keep": 2} | options))
+  for step, loss in {10: 3.0, 20: 1.0, 30: float("nan"), 40: 2.0, 50: 4.0, 60: None}.items():
+    checkpoints.save(step, kit.at(step), FILES, loss)
+  checkpoints.close()
+  assert checkpoints.good_steps() == left
+  assert checkpoints.loss(60) is None
+  if 50 in left:
+    assert checkpoints.loss(50) == 4.0
+
+
 def test_the_next_save_removes_what_a_kill_left_behind_and_overwrites_a_bad_step(tmp_path, kit):
   saved(tmp_path, kit, [10, 20])
   (tmp_path / "20" / "manifest.json").unlink()

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import logging
+import math
 import shutil
 import threading
 from collections.abc import Mapping
@@ -41,11 +42,14 @@ Item = dict[str, Any]
 
 
 class Checkpoints:
-  """The checkpoints of one stage. One job saves, all of its processes together; any number may read."""
+  """The checkpoints of one stage. One job saves, all of its processes together; any number may read.
 
-  def __init__(self, directory: Path, keep: int = 3):
+  Of its steps stay the newest `keep`, the multiples of `keep_every`, and the `keep_best` of the lowest loss.
+  """
+
+  def __init__(self, directory: Path, keep: int = 3, keep_every: int | None = None, keep_best: int = 0):
     self.directory = Path(directory).absolute()
-    self.keep = keep
+    self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
     self._saver: ocp.AsyncCheckpointer | None = None
     self._finisher: threading.Thread | None = None
     self._error: Exception | None = None
@@ -90,10 +94,15 @@ class Checkpoints:
       log.warning("%s: %s; beginning again", self.directory, "; ".join(bad))
     return None
 
-  def save(self, step: int, state: State, files: Mapping[str, bytes]) -> None:
+  def loss(self, step: int) -> float | None:
+    """The loss that a good step was saved with; None where that was none, or not finite."""
+    return manifest.read(self._path(step)).get("loss")
+
+  def save(self, step: int, state: State, files: Mapping[str, bytes], loss: float | None = None) -> None:
     """Copies the state and returns; the rest happens in the background, one save at a time.
 
-    Raises StorageError when this save or the one before could not be written; earlier steps are untouched.
+    loss: what `keep_best` goes by. Raises StorageError when this save or the one before could not be written; earlier
+    steps are untouched.
     """
     self.wait()
     items = _items(state)
@@ -112,7 +121,7 @@ class Checkpoints:
         raise
       raise self._cannot_save(step, error) from error
     arrays = {name: {path: _text(x) for path, x in item.items()} for name, item in items.items()}
-    self._finisher = threading.Thread(target=self._finish, args=(step, arrays, dict(files)), name="checkpoint")
+    self._finisher = threading.Thread(target=self._finish, args=(step, arrays, dict(files), loss), name="checkpoint")
     self._finisher.start()
 
   def wait(self) -> None:
@@ -232,7 +241,9 @@ class Checkpoints:
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
       return reader.restore(self._path(step) / name, args=ocp.args.StandardRestore(target))
 
-  def _finish(self, step: int, arrays: dict[str, dict[str, str]], files: Mapping[str, bytes]) -> None:
+  def _finish(
+    self, step: int, arrays: dict[str, dict[str, str]], files: Mapping[str, bytes], loss: float | None
+  ) -> None:
     """In the background: after Orbax has committed, the files, the manifest, and the end of older steps."""
     try:
       self._saver.wait_until_finished()
@@ -242,15 +253,20 @@ class Checkpoints:
       (path / "files").mkdir()
       for name, data in files.items():
         (path / "files" / name).write_bytes(data)
-      manifest.write(path, arrays)
+      manifest.write(path, arrays, {} if loss is None or not math.isfinite(loss) else {"loss": loss})
       self._forget(step)
     except Exception as error:
       self._error = error if processes.is_loss(error) else self._cannot_save(step, error)
 
   def _forget(self, step: int) -> None:
-    """Removes all but the newest `keep` steps, and those newer than this one: they are of a try that was given up."""
-    good = self.good_steps()
-    kept = [s for s in good if s <= step][-self.keep :]
+    """Removes all but those that stay, and those newer than this one: they are of a try that was given up."""
+    good = [s for s in self.good_steps() if s <= step]
+    kept = set(good[-self.keep :])
+    if self.keep_every:
+      kept |= {s for s in good if s % self.keep_every == 0}
+    if self.keep_best:
+      losses = {s: self.loss(s) for s in good}
+      kept |= set(sorted((s for s in good if losses[s] is not None), key=losses.get)[: self.keep_best])
     for other in self._steps():
       if other not in kept:
         _remove(self._path(other))

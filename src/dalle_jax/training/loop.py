@@ -68,6 +68,8 @@ def train(
   step_limit: float = 1800.0,
   save_every: int,
   keep: int,
+  keep_every: int | None = None,
+  keep_best: int = 0,
   log_every: int,
 ) -> State:
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
@@ -76,7 +78,8 @@ def train(
   alone; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
   utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
   workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
-  after which a step that has not ended ends the process, with exit code 86.
+  after which a step that has not ended ends the process, with exit code 86; keep, keep_every, keep_best: see
+  `Checkpoints`, the loss being the mean since the save before.
 
   Of several processes all call this, with the rows of their `sharding.share` of each batch, and all stop together. One
   whose peer is gone ends at once, with exit code 86: nothing that it waits for will come.
@@ -88,7 +91,7 @@ def train(
   """
   begun = time.time()
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep, keep_every, keep_best)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
     found = checkpoints.restore(like)
     state, first = found or (init_state(objective, optimizer, seed=seed, mesh=mesh, rules=rules), 0)
@@ -141,7 +144,7 @@ def train(
             _show(due, step, state, run)
         if save:
           with run.now("saving"):
-            checkpoints.save(step, state, files)
+            checkpoints.save(step, state, files, run.loss_since_save())
         if stop or (last and not processes.several() and asked_to_stop()):
           with run.now("saving"):
             checkpoints.wait()
@@ -187,6 +190,7 @@ class _Run:
     self.begin = time.monotonic()
     self.compile_s = 0.0
     self.offending: range = range(0)
+    self._losses: list[float] = []
     self._unread: tuple[int, Metrics] | None = None
     self._marked, self._marked_step, self._waited = self.begin, first, 0.0
 
@@ -231,12 +235,19 @@ class _Run:
       self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
     self.progress.update(step, float(loss), self.throughput.text())
     self.goodput.step(step)
+    if not skipped:
+      self._losses.append(float(loss))
     if skipped >= self.max_skipped:
       self.offending = range(step - int(skipped) + 1, step + 1)
       raise TrainingUnhealthy(
         f"{self.name}: {int(skipped)} updates in a row up to step {step} were left out, not finite or spikes; the last "
         "checkpoint is kept: lower the learning rate, look at the data, or go on without those batches with --rollback"
       )
+
+  def loss_since_save(self) -> float | None:
+    """The mean loss of the updates since this was last asked for, but for those left out; None where there are none."""
+    losses, self._losses = self._losses, []
+    return sum(losses) / len(losses) if losses else None
 
   def report(self, step: int, shown: Mapping[str, float | np.ndarray] | None) -> None:
     """Writes what a hook returned."""
