@@ -314,9 +314,43 @@ def test_the_largest_batch_is_found_and_verified(monkeypatch):
     return {"fits": total <= 200, "memory": {"total": total, "limit": 200}}
 
   monkeypatch.setattr(ask, "_ask", answer)
-  found = ask._with_largest_batch(tiny(), "transformer", topologies.parse("v5e:2x4"), lambda *_: None, sample=False)
-  assert found.stage("transformer").batch == 48
+  found, larger = ask._with_largest_batch(
+    tiny(), "transformer", topologies.parse("v5e:2x4"), lambda *_: None, sample=False
+  )
+  assert (found.stage("transformer").batch, larger) == (48, 56)
   assert {48, 56} <= set(asked)
+
+
+def test_a_search_that_ends_before_it_has_seen_the_end_says_so(monkeypatch):
+  def answer(whole, stage, topology, **what):
+    batch = whole.stage(stage).batch
+    # Far from what two compilations foretell: they take much, and what comes after nothing.
+    return {"unit": 8} if what.get("unit") else {"fits": True, "memory": {"total": min(batch, 16), "limit": 200}}
+
+  monkeypatch.setattr(ask, "_ask", answer)
+  found, larger = ask._with_largest_batch(
+    tiny(), "transformer", topologies.parse("v5e:2x4"), lambda *_: None, sample=False
+  )
+  assert found.stage("transformer").batch > 16
+  assert larger is None
+  assert "larger ones were not tried" in report._searched({"larger_batch": None})[0]
+  assert "56 was tried and does not" in report._searched({"larger_batch": 56})[0]
+
+
+def test_a_later_topology_s_mistake_is_told_before_the_first_is_compiled(monkeypatch):
+  asked = []
+
+  def answer(whole, stage, topology, **what):
+    asked.append((topology.name, what))
+    if what.get("check"):
+      raise UserError(f"{topology.name}: it does not divide")
+    return {}
+
+  monkeypatch.setattr(ask, "_ask", answer)
+  monkeypatch.setattr(topologies.Topology, "environment", lambda self: {})
+  with pytest.raises(UserError, match="v5e:2x4: it does not divide"):
+    ask.plan(tiny(), "transformer", ["v5e:2x2", "v5e:2x4"], lambda *_: None)
+  assert [name for name, _ in asked] == ["v5e:2x4"]
 
 
 def test_cycles_are_counted_for_the_heads_that_were_measured():

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parents[1] / "support/toy_run.py"
 STEPS = 40
-STAGES = ["denoise", "dvae", "transformer", "clip"]
+STAGES = ["denoise", "clip"]  # dVAE and transformer are killed, two processes of each, in tests/faults
 
 
 def start(stage, workdir):

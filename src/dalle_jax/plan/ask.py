@@ -30,19 +30,27 @@ def plan(
   made = [topologies.parse(name) for name in names]
   for each in made:
     each.environment()
+  for each in made[1:] if len(made) > 1 and not largest else ():  # the first one's mistakes are soon told anyway
+    _ask(whole, stage, each, check=True, sample=sample)
   results = []
   for done, topology in enumerate(made):
     progress("topologies", done, len(made))
-    own = _with_largest_batch(whole, stage, topology, progress, sample=sample) if largest else whole
-    results.append(_ask(own, stage, topology, program=True, sample=sample))
+    own, larger = whole, {}
+    if largest:
+      own, next_one = _with_largest_batch(whole, stage, topology, progress, sample=sample)
+      larger = {"larger_batch": next_one}
+    results.append(_ask(own, stage, topology, program=True, sample=sample) | larger)
   progress("topologies", len(made), len(made))
   return results
 
 
 def _with_largest_batch(
   whole: Experiment, stage: str, topology: Topology, progress: Progress, *, sample: bool
-) -> Experiment:
-  """The experiment with the largest batch of the stage that fits. Raises UserError where not even the least does."""
+) -> tuple[Experiment, int | None]:
+  """The experiment with the largest batch of the stage that was seen to fit, and the next one, if that was seen not to.
+
+  Raises UserError where not even the least does.
+  """
   unit = _ask(whole, stage, topology, unit=True, sample=sample)["unit"]
   probed: dict[int, Result] = {}
 
@@ -66,7 +74,8 @@ def _with_largest_batch(
       else:
         best -= 1
   best = max(n for n, result in probed.items() if result["fits"])
-  return _with_batch(whole, stage, best * unit)
+  shown = best + 1 in probed and not probed[best + 1]["fits"]
+  return _with_batch(whole, stage, best * unit), (best + 1) * unit if shown else None
 
 
 def _with_batch(whole: Experiment, stage: str, batch: int) -> Experiment:
@@ -74,7 +83,7 @@ def _with_batch(whole: Experiment, stage: str, batch: int) -> Experiment:
 
 
 def _ask(whole: Experiment, stage: str, topology: Topology, **what: bool) -> Result:
-  """One compilation, or with unit=True the least batch that divides over the devices."""
+  """One compilation; with unit=True the least batch that divides over the devices, with check=True whether it does."""
   asked = {"experiment": config.to_dict(whole), "stage": stage, "topology": topology.name} | what
   done = subprocess.run(
     [sys.executable, "-m", "dalle_jax.plan.worker"],

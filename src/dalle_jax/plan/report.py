@@ -25,6 +25,7 @@ def text(result: dict[str, Any]) -> str:
   lines = [
     f"{result['stage']}'s {result['program']} on {result['topology']}: {devices} devices ({mesh}), "
     f"batch {result['batch']:,}{parts}, {each:g} a device",
+    *_searched(result),
     "",
     f"{'on each device':32}{'GiB':>9}",
     *(f"  {_name(kind):30}{memory[kind] / GIB:9.2f}" for kind in (DRAWING if draws else KINDS)),
@@ -46,6 +47,15 @@ def text(result: dict[str, Any]) -> str:
   if "compile_s" in result:
     lines.append(f"traced in {result['lower_s']:.0f} s, compiled in {result['compile_s']:.0f} s")
   return "\n".join(lines)
+
+
+def _searched(result: dict[str, Any]) -> list[str]:
+  """What the search for the largest batch came to, where there was one."""
+  if "larger_batch" not in result:
+    return []
+  if result["larger_batch"] is None:
+    return ["the largest batch that was tried and fits; larger ones were not tried, and may"]
+  return [f"the largest batch that fits: {result['larger_batch']:,} was tried and does not"]
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:

@@ -25,10 +25,12 @@ from dalle_jax.plan.topologies import Topology
 Result = dict[str, Any]
 
 
-def plan(whole: Experiment, name: str, topology: Topology, *, program: bool = True, sample: bool = False) -> Result:
+def plan(
+  whole: Experiment, name: str, topology: Topology, *, program: bool = True, sample: bool = False, check: bool = False
+) -> Result:
   """What compiling the stage's step for the topology says. program: whether the program is read too.
 
-  sample: of the stage's sampler instead, whose samples are the batch.
+  sample: of the stage's sampler instead, whose samples are the batch; check: nothing, once that has been looked at.
 
   Raises UserError, before anything is compiled, where the stage does not divide over the devices.
   """
@@ -38,6 +40,8 @@ def plan(whole: Experiment, name: str, topology: Topology, *, program: bool = Tr
   given = (draw if sample else step).arguments(whole, name, mesh)
   shapes = draw.sizes(whole, name, mesh, given) if sample else compiled.of_training(*given)
   compiled.check_room(shapes, topology.chip, len(devices))
+  if check:
+    return {}
   lowered = (draw if sample else step).lower(whole, name, mesh, given)
   lowered_s, begin = time.monotonic() - begin, time.monotonic()
   flops_each = flops.of_drawing(stage.objective.model) if sample else stage.objective.flops()
@@ -140,7 +144,7 @@ def main() -> int:
       accumulate = 1 if asked.get("sample") else whole.stage(asked["stage"]).accumulate
       result = {"unit": parts * accumulate}
     else:
-      what = {name: asked.get(name, False) for name in ("program", "sample")}
+      what = {name: asked.get(name, False) for name in ("program", "sample", "check")}
       result = plan(whole, asked["stage"], topology, **what)
   except UserError as error:
     result = {"error": str(error)}
