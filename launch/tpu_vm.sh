@@ -6,7 +6,7 @@
 #   launch/tpu_vm.sh run experiments/dalle_1b.py --workdir /runs/dalle_1b --data /runs/data --mesh.fsdp 16
 #   launch/tpu_vm.sh babysit EXPERIMENT ...         all of that, again whenever the slice is taken away or a run can go on
 #   launch/tpu_vm.sh delete
-# FILESTORE=10.0.0.2:/share is mounted as /runs on all hosts. Restarts are counted as by launch/local.py.
+# FILESTORE=10.0.0.2:/share is mounted as /runs on all hosts. Five tries in a row without a new checkpoint are the last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,60 +24,92 @@ needed() {
 
 slice() { gcloud compute tpus tpu-vm "$@" --zone="$ZONE"; }
 queued() { gcloud compute tpus queued-resources "$@" --zone="$ZONE"; }
-state() { queued describe "$NAME" --format='value(state.state)' 2>/dev/null || echo GONE; }
 everywhere() { slice ssh "$NAME" --worker=all --command="$1"; }
 
+# What has become of the request: Google's word, GONE, or UNKNOWN where it can't be asked.
+state() {
+  local said
+  if said=$(queued describe "$NAME" --format='value(state.state)' 2>&1); then
+    echo "$said"
+  elif [[ $said == *NOT_FOUND* ]]; then
+    echo GONE
+  else
+    echo "tpu_vm: ${said##*$'\n'}" >&2
+    echo UNKNOWN
+  fi
+}
+
+# These are called where `set -e` does not hold, so each step says what comes of a failure.
 create() {
   needed TYPE VERSION
-  queued create "$NAME" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$VERSION" ${SPOT:+--spot}
-  until [ "$(state)" = ACTIVE ]; do
-    case $(state) in
-      FAILED | SUSPENDED | GONE) echo "tpu_vm: the request of $NAME is $(state)" >&2 && return 1 ;;
+  queued create "$NAME" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$VERSION" ${SPOT:+--spot} || return
+  local now
+  while now=$(state) && [ "$now" != ACTIVE ]; do
+    case $now in
+      FAILED | SUSPENDED | GONE) echo "tpu_vm: the request of $NAME is $now" >&2 && return 1 ;;
     esac
     sleep "${POLL:-20}"
   done
 }
 
 install() {
-  slice scp --recurse --worker=all src setup.cfg pyproject.toml requirements.lock README.md experiments "$NAME:"
-  everywhere "python3 -m venv dalle && dalle/bin/pip install -q --require-hashes -r requirements.lock && \
-dalle/bin/pip install -q '.[tpu]'"
-  [ -z "${FILESTORE-}" ] || everywhere "sudo mkdir -p /runs && (mountpoint -q /runs || sudo mount $FILESTORE /runs)"
+  slice scp --recurse --worker=all src setup.cfg pyproject.toml requirements.lock README.md experiments "$NAME:" &&
+    everywhere "python3 -m pip install -q --user uv && python3 -m uv venv -q --allow-existing --python 3.12 dalle && \
+python3 -m uv pip install -q --python dalle/bin/python --require-hashes -r requirements.lock && \
+python3 -m uv pip install -q --python dalle/bin/python '.[tpu]'" &&
+    if [ -n "${FILESTORE-}" ]; then
+      everywhere "sudo mkdir -p /runs && (mountpoint -q /runs || sudo mount $FILESTORE /runs) && sudo chmod 1777 /runs"
+    fi
 }
 
-# The exit code of the first host whose run ended: gcloud's own tells no more than that one failed.
+# gcloud tells no more than that one host failed: each writes its exit code, and of these the one that says most counts.
 run() {
-  local words
+  local words codes code
   printf -v words '%q ' "$@"
-  everywhere "rm -f code; dalle/bin/dalle train $words; code=\$?; echo \$code >code; exit \$code" && return 0
-  local code
-  code=$(slice ssh "$NAME" --worker=0 --command="cat code" 2>/dev/null) || code=86
-  return "${code:-86}"
+  everywhere "pkill -KILL -f '[d]alle/bin/dalle train' || true; rm -f code" || return 86
+  everywhere "dalle/bin/dalle train $words; code=\$?; echo \$code >code; exit \$code" && return 0
+  codes=$(slice ssh "$NAME" --worker=all --command="cat code" 2>/dev/null) || true
+  for code in 2 87 88 75 86; do
+    grep -qx "$code" <<<"$codes" && return "$code"
+  done
+  return 86
 }
 
 delete() { queued delete "$NAME" --force --quiet; }
 
+# The checkpoints that the run has.
+saved() { slice ssh "$NAME" --worker=0 --command="find '$1' -path '*/checkpoints/*/manifest.json' | sort | md5sum" || echo; }
+
 babysit() {
-  local again=0 code
-  while true; do
+  local workdir='' installed='' fruitless=0 code before i
+  for ((i = 1; i < $#; i++)); do
+    if [ "${!i}" = --workdir ]; then i=$((i + 1)) && workdir=${!i}; fi
+  done
+  [ -n "$workdir" ] || usage
+  while [ "$fruitless" -le 5 ]; do
+    [ "$fruitless" = 0 ] || sleep "${POLL:-20}"
     case $(state) in
       ACTIVE) ;;
-      GONE) { create && install; } || delete || true ;;
-      FAILED | SUSPENDED | SUSPENDING) delete || true ;;
-      *) sleep "${POLL:-20}" ;;
+      GONE)
+        installed=''
+        create || { fruitless=$((fruitless + 1)) && continue; }
+        ;;
+      FAILED | SUSPENDED) delete || fruitless=$((fruitless + 1)) && continue ;;
+      UNKNOWN) fruitless=$((fruitless + 1)) && continue ;;
+      *) sleep "${POLL:-20}" && continue ;;
     esac
-    [ "$(state)" = ACTIVE ] || continue
-    code=0
+    [ -n "$installed" ] || install || { fruitless=$((fruitless + 1)) && continue; }
+    installed=yes before=$(saved "$workdir") code=0
     run "$@" || code=$?
     case $code in
       0 | 2 | 87 | 88) return "$code" ;;
     esac
-    [ "$(state)" = ACTIVE ] || { again=0 && continue; } # the slice was taken away, which is no fault of the run's
-    again=$((again + 1))
-    [ "$again" -le 5 ] || { echo "tpu_vm: given up after 5 restarts; the last exit code was $code" >&2 && return "$code"; }
+    # A slice that was taken away is no fault of the run's.
+    if [ "$(state)" != ACTIVE ] || [ "$(saved "$workdir")" != "$before" ]; then fruitless=0; else fruitless=$((fruitless + 1)); fi
     echo "tpu_vm: ended with $code; starting again" >&2
-    sleep "${POLL:-20}"
   done
+  echo "tpu_vm: given up after 5 tries in a row without a new checkpoint" >&2
+  return "${code:-1}"
 }
 
 [ $# -ge 1 ] || usage

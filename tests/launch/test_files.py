@@ -93,10 +93,10 @@ SKY = """
 import sys, sky
 task = sky.Task.from_yaml(sys.argv[1])
 (resources,) = task.resources
-assert task.num_nodes == 2 and resources.use_spot and resources.accelerators == {"H100": 8}, resources
+assert task.num_nodes == 2 and resources.accelerators == {"H100": 8}, resources
 recovery = resources.job_recovery
 assert recovery["recover_on_exit_codes"] == [75, 86, 134, 137, 139], recovery
-assert "/runs" in task.storage_mounts, task.storage_mounts
+assert recovery["max_restarts_on_errors"] == 0, recovery
 """
 
 
@@ -122,18 +122,23 @@ def test_skypilot_s_processes_are_told_who_they_are(tmp_path):
   )
 
 
+RUN = ("experiments/dalle_1b.py", "--workdir", "/runs/a b")
 # Google's command, of whose slice and runs a file tells what becomes: a line is taken for each time it is asked.
 GCLOUD = r"""#!/bin/bash
 echo "$*" >>"$FAKE/calls"
 next() { head -n1 "$FAKE/$1" 2>/dev/null; sed -i 1d "$FAKE/$1" 2>/dev/null; }
+[[ "$*" == *"${BROKEN:-nothing at all}"* ]] && echo "ERROR: it is broken" >&2 && exit 1
 case "$*" in
   *"queued-resources create"*) echo ACTIVE >"$FAKE/state" ;;
   *"queued-resources delete"*) rm -f "$FAKE/state" ;;
-  *"queued-resources describe"*) cat "$FAKE/state" ;;
+  *"queued-resources describe"*)
+    cat "$FAKE/state" 2>/dev/null || { echo "ERROR: NOT_FOUND: no such request" >&2 && exit 1; } ;;
   *"cat code"*) cat "$FAKE/code" ;;
+  *pkill* | *"rm -f code"*) ;;
+  *md5sum*) [ -z "${SAVING-}" ] || date +%N ;;
   *"bin/dalle train"*)
     read -r code after <<<"$(next runs)"
-    echo "$code" >"$FAKE/code"
+    printf '86\n%s\n' "$code" >"$FAKE/code"
     [ -z "$after" ] || echo "$after" >"$FAKE/state"
     [ "$code" = 0 ] ;;
 esac
@@ -151,13 +156,12 @@ def cloud(tmp_path):
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAKE": str(tmp_path), "POLL": "0"}
     slice_of = {"NAME": "dalle", "ZONE": "us-west4-a", "TYPE": "v5litepod-16", "VERSION": "v2-alpha-tpuv5-lite"}
     command = ["bash", LAUNCH / "tpu_vm.sh", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, env=own | slice_of | environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=own | slice_of | environment, timeout=60)
     calls = tmp_path / "calls"
     words = {"queued-resources create": "create", "queued-resources delete": "delete", "tpu-vm scp": "copy"}
     words |= {"bin/dalle train": "train", "pip install": "install", "mount": "mount"}
-    made = [
-      next((short for long, short in words.items() if long in line), None) for line in calls.read_text().split("\n")
-    ]
+    lines = [line for line in calls.read_text().splitlines() if "pkill" not in line]
+    made = [next((short for long, short in words.items() if long in line), None) for line in lines]
     return done, [each for each in made if each], calls.read_text()
 
   return run
@@ -165,7 +169,7 @@ def cloud(tmp_path):
 
 def test_a_tpu_that_is_taken_away_is_asked_for_again_until_the_run_is_done(cloud):
   runs = ["75", "86", "86 SUSPENDED", "0"]
-  done, made, calls = cloud("babysit", "experiments/dalle_1b.py", "--workdir", "/runs/a b", runs=runs, SPOT="1")
+  done, made, calls = cloud("babysit", *RUN, runs=runs, SPOT="1")
   assert done.returncode == 0, done.stderr
   first = ["create", "copy", "install"]
   assert made == [*first, "train", "train", "train", "delete", *first, "train"]
@@ -175,14 +179,29 @@ def test_a_tpu_that_is_taken_away_is_asked_for_again_until_the_run_is_done(cloud
 
 @pytest.mark.parametrize("code", [2, 87, 88])
 def test_what_another_start_would_not_help_ends_the_babysitter(cloud, code):
-  done, made, _ = cloud("babysit", "demo.py", runs=[code])
+  """Whichever host it happened on: another one's file says 86."""
+  done, made, _ = cloud("babysit", *RUN, runs=[code])
   assert (done.returncode, made.count("train")) == (code, 1)
 
 
 def test_a_run_that_always_fails_is_given_up(cloud):
-  done, made, _ = cloud("babysit", "demo.py", runs=["86"] * 9)
+  done, made, _ = cloud("babysit", *RUN, runs=["86"] * 9)
   assert (done.returncode, made.count("train")) == (86, 6)
-  assert "given up after 5 restarts; the last exit code was 86" in done.stderr
+  assert "given up after 5 tries in a row without a new checkpoint" in done.stderr
+
+
+def test_a_run_that_saves_between_its_failures_goes_on(cloud):
+  done, made, _ = cloud("babysit", *RUN, runs=["86"] * 9 + ["0"], SAVING="1")
+  assert (done.returncode, made.count("train")) == (0, 10)
+
+
+@pytest.mark.parametrize(
+  "broken", ["queued-resources create", "tpu-vm scp", "pip install", "queued-resources describe"]
+)
+def test_what_always_fails_before_the_run_is_given_up(cloud, broken):
+  done, made, _ = cloud("babysit", *RUN, runs=["0"], BROKEN=broken)
+  assert (done.returncode, made.count("train")) == (1, 0)
+  assert "given up after 5 tries" in done.stderr
 
 
 def test_a_file_system_is_mounted_where_one_is_named(cloud):
@@ -197,6 +216,7 @@ def test_a_file_system_is_mounted_where_one_is_named(cloud):
     ((), {}, "launch/tpu_vm.sh create"),
     (("crate",), {}, "launch/tpu_vm.sh create"),
     (("run",), {}, "launch/tpu_vm.sh create"),
+    (("babysit", "demo.py"), {}, "launch/tpu_vm.sh create"),
     (("create",), {"TYPE": ""}, "TYPE is not set: export TYPE="),
     (("delete",), {"NAME": ""}, "NAME is not set"),
   ],
