@@ -350,7 +350,7 @@ def test_codes_of_a_retrained_dvae_are_encoded_anew(place, whole, other):
   workdir = copied(place, whole, "retrained", "dvae", "transformer")
   shutil.copytree(other / "dvae", workdir / "dvae")
   _, said = dalle(place, *train(workdir.name, "--only", "transformer"))
-  assert "codes: those of the workdir are of other weights or data; encoding anew" in said
+  assert "codes: those of the workdir are damaged, or of other weights or data; encoding anew" in said
   stamp = open_codes(workdir / "codes").stamp
   assert stamp.dvae == Checkpoints(other / "dvae/checkpoints").digest()
   assert open_codes(whole[0] / "codes").stamp == dataclass_with(stamp, dvae=open_codes(whole[0] / "codes").stamp.dvae)

@@ -56,12 +56,15 @@ def problem(directory: Path, *, contents: bool) -> str | None:
     return "no whole manifest" if (directory / NAME).exists() else "no manifest: it was not finished"
   for name, wanted in manifest["files"].items():
     file = directory / name
-    if not file.is_file():
-      return f"{name} is missing"
-    if file.stat().st_size != wanted["size"]:
-      return f"{name} has {file.stat().st_size} bytes, wanted {wanted['size']}"
-    if contents and _sha256(file) != wanted["sha256"]:
-      return f"{name} is damaged: its SHA-256 differs"
+    try:
+      if not file.is_file():
+        return f"{name} is missing"
+      if file.stat().st_size != wanted["size"]:
+        return f"{name} has {file.stat().st_size} bytes, wanted {wanted['size']}"
+      if contents and _sha256(file) != wanted["sha256"]:
+        return f"{name} is damaged: its SHA-256 differs"
+    except OSError as error:
+      return f"{name} can't be read: {error.strerror}"
   return None
 
 

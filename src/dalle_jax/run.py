@@ -25,7 +25,7 @@ from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
-from dalle_jax.errors import UserError
+from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
 from dalle_jax.models import dvae
 from dalle_jax.objectives import codebook
@@ -87,11 +87,11 @@ def run(
 
 
 def _check_beforehand(experiment: Experiment, names: list[str], path: Path) -> None:
-  """Raises UserError for what would stop a stage and can be known before anything is written."""
+  """Raises UserError for what would stop a stage that is not done, and can be known before anything is written."""
   mesh, first = sharding.make_mesh(experiment.mesh), dvae_stage(experiment)
   for name in names:
     stage = experiment.stage(name)
-    if stage.frozen:
+    if stage.frozen or Workdir(path).step(name) >= stage.steps:
       continue
     sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
     if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
@@ -286,10 +286,14 @@ def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
     codes.check(found, stamp)
     return found
   if workdir.codes.is_dir():
-    found = codes.open_codes(workdir.codes) if (workdir.codes / codes.STAMP).is_file() else None
+    try:
+      found = codes.open_codes(workdir.codes) if (workdir.codes / codes.STAMP).is_file() else None
+    except StorageError as error:
+      _say(f"codes: {error}")
+      found = None
     if found and found.stamp == stamp:
       return found
-    _say("codes: those of the workdir are of other weights or data; encoding anew")
+    _say("codes: those of the workdir are damaged, or of other weights or data; encoding anew")
     shutil.rmtree(workdir.codes)
   done, bar = 0, StepProgress("codes", sum(stamp.examples.values()) * stamp.crops, 0, unit="crops")
 

@@ -16,7 +16,7 @@ from dalle_jax.data.scenes_source import Scenes
 
 ROOT = Path(__file__).parents[2]
 # Where the figures are written, a line of JSON each; FULL=1 asks for the goals and not the floors.
-FIGURES = Path(os.environ.get("FIGURES", "runs/faults.jsonl"))
+FIGURES = Path(os.environ.get("FIGURES", "runs/faults.jsonl")).absolute()
 FULL = os.environ.get("FULL", "") not in ("", "0")
 
 

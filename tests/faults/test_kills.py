@@ -92,7 +92,7 @@ def kill_one(launcher, workdir, rng, in_a_save):
   else:
     wanted = before + rng.randint(1, 12)
     alive = waited(launcher, lambda: steps_done(workdir) >= wanted or members(launcher) != gang)
-  was_saving = bool(unfinished(workdir) - left_behind)
+  was_saving = alive and (in_a_save or bool(unfinished(workdir) - left_behind))
   victim = rng.choice(gang)
   try:
     os.kill(victim, signal.SIGKILL)
@@ -132,7 +132,7 @@ def test_a_run_whose_processes_are_killed_ends_with_the_same_bits(demo_place, wh
       try:
         while launcher.poll() is None and left > 0:
           first = not (workdir / "transformer").exists()
-          killed, was_saving = kill_one(launcher, workdir, rng, in_a_save=rng.random() < 0.3)
+          killed, was_saving = kill_one(launcher, workdir, rng, in_a_save=kills % 3 == 2)
           kills, left = kills + killed, left - killed
           in_saves, in_first = in_saves + was_saving, in_first + (killed and first)
         code = launcher.wait(timeout=600)

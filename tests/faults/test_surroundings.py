@@ -128,7 +128,8 @@ def test_a_clock_that_jumps(whole, tmp_path, monkeypatch, figure, jump):
   assert len(list((tmp_path / "tensorboard").glob("*"))) == 1
   assert ends_as(whole, tmp_path)
   assert Checkpoints(tmp_path / "checkpoints").good_steps()[-1] == STEPS
-  assert all(seconds >= 0 for seconds in goodput.summary(goodput.read(tmp_path)).values())
+  first, _ = goodput.read(tmp_path)
+  assert sum(goodput.summary([first]).values()) < 3600  # none of the jump
   figure(f"a clock that jumps by {jump / 3600:+.0f} h during a run", "the untouched run's bits")
 
 

@@ -24,7 +24,11 @@ def start(count, workdir, stage="denoise", steps=40, devices=1, **environment):
   command = [sys.executable, str(SCRIPT), stage, str(workdir), str(steps)]
   return [
     subprocess.Popen(
-      command, stderr=subprocess.PIPE, text=True, env=os.environ | given | told | {"JAX_PROCESS_ID": str(index)}
+      command,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ | given | told | {"JAX_PROCESS_ID": str(index)},
+      start_new_session=True,
     )
     for index in range(count)
   ]

@@ -7,6 +7,7 @@ and with BAD=INDICES:STEP:WHAT those read numbers there that are none (nan) or f
 
 import dataclasses
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -145,7 +146,16 @@ def own_share(draw, mesh, first):
     yield {key: rows * np.float32({"nan": np.nan, "large": 100}[what]) for key, rows in own.items()} if here else own
 
 
+def child():
+  """A process that this one starts, as a data worker is: it ends with its parent."""
+  from dalle_jax.data import pipeline
+
+  subprocess.Popen(["sleep", "600"], preexec_fn=lambda: pipeline._die_with_parent(0, 1), stderr=subprocess.DEVNULL)
+
+
 def main():
+  if os.environ.get("CHILD"):
+    child()
   stage, workdir, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
   processes.join(processes.Processes())
   mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=-1))

@@ -36,7 +36,7 @@ def test_a_start_that_goes_further_back_takes_more_of_the_one_before():
 
 def test_records_are_kept_over_starts(tmp_path):
   for first in (0, 4):
-    record = Goodput(tmp_path, first, begun=time.time(), keep=True)
+    record = Goodput(tmp_path, first, begun=time.monotonic(), keep=True)
     with record.spent("saving"):
       time.sleep(0.02)
     record.step(first + 5)
@@ -47,8 +47,16 @@ def test_records_are_kept_over_starts(tmp_path):
   assert two["begun"] >= one["until"]
 
 
+def test_a_clock_that_is_set_forward_adds_nothing(tmp_path, monkeypatch):
+  record, own = Goodput(tmp_path, 0, begun=time.monotonic(), keep=True), time.time
+  monkeypatch.setattr(time, "time", lambda: own() + 86_400)
+  record.step(1)
+  record.write()
+  assert sum(summary(read(tmp_path)).values()) < 60
+
+
 def test_of_several_processes_one_writes(tmp_path):
-  Goodput(tmp_path, 0, begun=time.time(), keep=False).write()
+  Goodput(tmp_path, 0, begun=time.monotonic(), keep=False).write()
   assert not list(tmp_path.iterdir())
 
 
@@ -60,7 +68,7 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path, text):
 
 def test_where_it_cannot_be_written_is_told(tmp_path):
   with pytest.raises(StorageError, match=r"cannot write .*goodput.json \(No such file"):
-    Goodput(tmp_path / "gone", 0, begun=time.time(), keep=True).write()
+    Goodput(tmp_path / "gone", 0, begun=time.monotonic(), keep=True).write()
 
 
 def test_a_run_that_goes_on_accounts_for_all_of_its_time(tmp_path, toy):

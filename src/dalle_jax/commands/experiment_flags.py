@@ -32,7 +32,8 @@ def parse(own: type, file: str, argv: list[str], *, prog: str, description: str 
     if {"-h", "--help"} & set(rest):
       print(f"parameters of {file}:")
       for name, parameter in signature.parameters.items():
-        print(f"  --{name.replace('_', '-')} (default: {parameter.default})")
+        told = "required" if parameter.default is inspect.Parameter.empty else f"default: {parameter.default}"
+        print(f"  --{name.replace('_', '-')} ({told})")
     return vars(flags.parse(_parameters(signature), of_file, prog=f"{prog} {file}"))
 
   loaded = experiment.load(file, choose)

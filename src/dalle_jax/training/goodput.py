@@ -5,7 +5,7 @@ of these, by name:
 
     steps                   updates that the result is made of: what counts
     steps done again        updates that a kill took away, since the last checkpoint
-    compiling, waiting for data, saving, drawing
+    compiling, waiting for data, saving, drawing, ending
     starting                from the start of a stage to its first step, restoring a checkpoint among it
     down                    between an end and the next start; a process's own imports are in it
 """
@@ -25,13 +25,17 @@ WRITE_EVERY_S = 5.0
 
 
 class Goodput:
-  """The record of this start, of a stage that goes on after step `first`. keep: whether to write it."""
+  """The record of this start, of a stage that goes on after step `first`. begun: by time.monotonic(), which does not
+  jump; keep: whether to write the record.
+  """
 
   def __init__(self, workdir: Path, first: int, *, begun: float, keep: bool):
-    self._file, self._keep = workdir / NAME, keep
+    self._file, self._keep, self._begun = workdir / NAME, keep, begun
     self._earlier = read(workdir) if keep else []
-    self._start = {"begun": begun, "until": begun, "first": first, "last": first, "seconds": {}}
+    wall = time.time() - (time.monotonic() - begun)
+    self._start = {"begun": wall, "until": wall, "first": first, "last": first, "seconds": {}}
     self._written = 0.0
+    self.add("starting", time.monotonic() - begun)
 
   @contextlib.contextmanager
   def spent(self, cause: str) -> Iterator[None]:
@@ -54,7 +58,8 @@ class Goodput:
 
   def write(self) -> None:
     """Writes the records. Raises StorageError when they can't be written."""
-    self._start["until"], self._written = time.time(), time.monotonic()
+    self._written = time.monotonic()
+    self._start["until"] = self._start["begun"] + self._written - self._begun
     if not self._keep:
       return
     scratch = self._file.with_name(f".{NAME}")

@@ -79,7 +79,7 @@ def train(
   utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
   workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
   after which a step that has not ended ends the process, with exit code 86; keep, keep_every, keep_best: see
-  `Checkpoints`, the loss being the mean since the save before.
+  `Checkpoints`, the loss being the mean since the save before, of half of `save_every` updates or more.
 
   Of several processes all call this, with the rows of their `sharding.share` of each batch, and all stop together. One
   whose peer is gone ends at once, with exit code 86: nothing that it waits for will come.
@@ -89,7 +89,7 @@ def train(
   Raises TrainingPreempted (saved) on SIGTERM, TrainingUnhealthy after too many updates in a row that were left out,
   StorageError when a checkpoint can't be written, UserError when the workdir is another job's or another model's.
   """
-  begun = time.time()
+  begun = time.monotonic()
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
     checkpoints = Checkpoints(workdir / "checkpoints", keep, keep_every, keep_best)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
@@ -101,8 +101,7 @@ def train(
       state = _begin_with(start(processes.gathered(state.params)), state)
     log = processes.by_first(lambda: MetricsLog(workdir, first, wandb)) or NoLog()
     throughput = Throughput(list(mesh.devices.flat), work)
-    goodput = Goodput(workdir, first, begun=begun, keep=processes.index() == 0)
-    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput, dog, goodput)
+    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput, dog)
     rows = sharding.describe(like.params)
     run.log.text("parameters.txt", sharding.table(rows))
     run.progress.say(_banner(state, mesh, first, steps))
@@ -117,7 +116,7 @@ def train(
     data = iter(batches(first))
     # Simulated CPU devices deadlock when steps with collectives are queued (XLA's thread pool is too small).
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
-    goodput.add("starting", time.time() - begun)
+    run.goodput = Goodput(workdir, first, begun=begun, keep=processes.index() == 0)
     try:
       for step in range(first + 1, steps + 1):
         dog.step(step, "waiting for its batch")
@@ -144,7 +143,7 @@ def train(
             _show(due, step, state, run)
         if save:
           with run.now("saving"):
-            checkpoints.save(step, state, files, run.loss_since_save())
+            checkpoints.save(step, state, files, run.loss_since_save(save_every // 2))
         if stop or (last and not processes.several() and asked_to_stop()):
           with run.now("saving"):
             checkpoints.wait()
@@ -163,7 +162,7 @@ def train(
       trace.close()
       _close(data)
       try:
-        with run.now("saving"):
+        with run.now("ending"):
           checkpoints.close()
       finally:
         run.close()
@@ -182,9 +181,9 @@ class _Run:
     log: MetricsLog | NoLog,
     throughput: Throughput,
     dog: watchdog.Watchdog,
-    goodput: Goodput,
   ):
-    self.log, self.throughput, self.dog, self.goodput = log, throughput, dog, goodput
+    self.log, self.throughput, self.dog = log, throughput, dog
+    self.goodput: Goodput  # begins with the first step
     self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
     self.progress = StepProgress(name, steps, first)
     self.begin = time.monotonic()
@@ -244,10 +243,13 @@ class _Run:
         "checkpoint is kept: lower the learning rate, look at the data, or go on without those batches with --rollback"
       )
 
-  def loss_since_save(self) -> float | None:
-    """The mean loss of the updates since this was last asked for, but for those left out; None where there are none."""
+  def loss_since_save(self, least: int) -> float | None:
+    """The mean loss of the updates since this was last asked for, but for those left out.
+
+    None where there are fewer than `least`: the mean of few is lucky sooner than low.
+    """
     losses, self._losses = self._losses, []
-    return sum(losses) / len(losses) if losses else None
+    return sum(losses) / len(losses) if losses and len(losses) >= least else None
 
   def report(self, step: int, shown: Mapping[str, float | np.ndarray] | None) -> None:
     """Writes what a hook returned."""
