@@ -14,7 +14,6 @@ from dalle_jax import processes
 from dalle_jax.errors import PeerLost, UserError
 from dalle_jax.processes import Processes
 from dalle_jax.training import watchdog
-from dalle_jax.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 TOLD = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -221,41 +220,6 @@ def test_no_process_outlives_the_launcher(tmp_path):
   while any(Path(f"/proc/{pid}").exists() for pid in pids):
     assert time.monotonic() < until
     time.sleep(0.02)
-
-
-# A stand-in that trains a toy, in processes that are real.
-TRAINS = """
-import runpy, sys
-sys.path.pop(0), sys.modules.pop("dalle_jax")
-sys.argv = ["toy", "denoise", sys.argv[-1] + "/denoise", "60"]
-runpy.run_path("TOY", run_name="__main__")
-""".replace("TOY", str(Path(__file__).parent / "support/toy_run.py"))
-
-
-@pytest.mark.slow
-def test_the_launcher_goes_on_where_a_killed_process_stood(tmp_path, monkeypatch):
-  """Kills come as a checkpoint has become good, when the next steps and saves want the process that is gone."""
-  monkeypatch.setenv("XLA_FLAGS", "")
-  digests = []
-  for kills in (0, 3):
-    (tmp_path / f"{kills}").mkdir()
-    log = tmp_path / f"{kills}.txt"
-    with log.open("w") as said:  # a pipe that nobody reads fills up
-      process = launched(tmp_path / f"{kills}", [], script=TRAINS, stderr=said)
-    checkpoints = Checkpoints(tmp_path / f"{kills}/denoise/checkpoints")
-    for number in range(kills):
-      until = time.monotonic() + 300
-      while (checkpoints.good_steps() or [0])[-1] < 12 * (number + 1):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-      victims = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-      os.kill(int(victims[number % 2]), signal.SIGKILL)
-      time.sleep(2)  # what was killed is still a child
-    assert process.wait(timeout=300) == 0, log.read_text()
-    assert log.read_text().count("launch: ended with") == kills
-    digests.append(checkpoints.digest(60))
-  assert digests[0] == digests[1]
 
 
 def test_an_error_of_another_type_can_be_a_loss_and_our_own_are_none(monkeypatch):

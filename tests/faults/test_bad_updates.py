@@ -24,8 +24,8 @@ def good(tmp_path_factory):
 
 @pytest.mark.parametrize(
   ("what", "who"),
-  [("nan", "0,1"), ("nan", "1"), ("large", "0,1"), ("large", "1")],
-  ids=["nan in both", "nan in one shard", "100x in both", "100x in one shard"],
+  [("nan", "0,1"), ("nan", "1"), ("large", "0,1")],
+  ids=["nan in both", "nan in one shard", "100x in both"],
 )
 def test_an_update_that_is_left_out_leaves_no_trace_in_any_process(good, tmp_path, figure, what, who):
   at = AT[what]
