@@ -26,8 +26,8 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-faults launch-checkers test-gpu lint format golden pictures lock demo demo-long demo-emoji bench bench-attention \
-  bench-peers clean
+.PHONY: help env libtpu gpu-compiler test test-slow test-faults launch-checkers test-gpu lint format golden pictures \
+  lock demo demo-long demo-emoji bench bench-attention bench-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -147,7 +147,7 @@ sys.exit(int(codes[0]))
 """
 
 
-def launched(tmp_path, codes, *flags, wait=True, script=ENDS, stderr=subprocess.PIPE):
+def launched(tmp_path, codes, *flags, wait=True, script=ENDS):
   """The launcher over a package whose `train` ends with these codes, one after the other."""
   (tmp_path / "dalle_jax").mkdir()
   (tmp_path / "dalle_jax/__init__.py").touch()
@@ -156,7 +156,8 @@ def launched(tmp_path, codes, *flags, wait=True, script=ENDS, stderr=subprocess.
   if wait:
     (tmp_path / "wait").touch()
   command = [sys.executable, str(ROOT / "launch/local.py"), "-n", "2", "--pause", "0.1", *flags]
-  return subprocess.Popen([*command, "x.py", "--workdir", str(tmp_path)], cwd=tmp_path, stderr=stderr, text=True)
+  command += ["x.py", "--workdir", str(tmp_path)]
+  return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_launcher_starts_again_what_was_preempted_lost_or_killed(tmp_path):

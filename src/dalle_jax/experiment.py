@@ -48,7 +48,8 @@ class Pictures:
 class Codes:
   """A stage reads the dVAE's codes of `crops` numbered stage-2 crops of each picture, with one of its captions.
 
-  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses: as above.
+  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses: as
+  of Pictures.
   """
 
   crops: int = 1
