@@ -91,13 +91,21 @@ def _check_beforehand(experiment: Experiment, names: list[str], path: Path) -> N
   mesh, first = sharding.make_mesh(experiment.mesh), dvae_stage(experiment)
   for name in names:
     stage = experiment.stage(name)
-    if stage.frozen or Workdir(path).step(name) >= stage.steps:
+    if stage.frozen or _stands_at(path, name) >= stage.steps:
       continue
     sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
     if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
       continue
-    if not Workdir(path).step(first):
+    if not _stands_at(path, first):
       raise UserError(f"{path} has no weights of stage {first} yet: run `dalle train` on it first")
+
+
+def _stands_at(path: Path, name: str) -> int:
+  """The newest good step of a stage; 0 where there is none, or it can't be read, which the lock then says."""
+  try:
+    return Workdir(path).step(name)
+  except OSError:
+    return 0
 
 
 def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
