@@ -64,7 +64,8 @@ class Stage:
   steps: updates; batch: examples an update, over all processes; accumulate: parts of the batch whose gradients are
   taken one after the other and averaged, for the memory of one; save_every, log_every, show_every: steps between
   checkpoints, lines of metrics, and pictures; keep, keep_every, keep_best: how many of the newest checkpoints stay,
-  those at multiples of how many steps, and how many of the lowest loss (the mean since the checkpoint before).
+  those at multiples of how many steps, and how many of the lowest loss (the mean since the checkpoint before,
+  where that is of half of `save_every` updates or more).
   `from WORKDIR` takes that run's stage of the same name: as the start of this one, or, with `frozen`, in place of it.
   """
 

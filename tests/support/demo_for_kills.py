@@ -14,7 +14,7 @@ from dalle_jax.experiment import Experiment, Pictures
 from dalle_jax.models import dvae
 
 
-def experiment(data: str = "data", dvae_steps: int = 24, transformer_steps: int = 80) -> Experiment:
+def experiment(data: str = "data", dvae_steps: int = 40, transformer_steps: int = 80) -> Experiment:
   """The demo's sizes but for the codebook's."""
   codes = dvae.Config(image=32, vocab=64, hidden=48, groups=3, blocks=1, code_dim=64, pool="fold")
   found = demo.small(

@@ -23,17 +23,16 @@ def seal(directory: Path) -> None:
   manifest.write(directory, {}, leave_out=LEFT_OUT)
 
 
-def check(directory: Path, again: str, *, contents: bool | None = None) -> None:
+def check(directory: Path, again: str) -> None:
   """Raises StorageError, with what makes it `again`, naming the first file that is missing or not as it was written.
 
-  contents: whether all bytes are looked at; if None, where they are not more than MOST_HASHED. A directory without a
-  manifest, as of a data set that TFDS wrote itself, gets a warning.
+  All bytes are looked at where they are not more than MOST_HASHED. A directory without a manifest, as of a data set
+  that TFDS wrote itself, gets a warning.
   """
   if not (directory / manifest.NAME).exists():
     log.warning("%s has no %s: whether its files are intact is not known", directory, manifest.NAME)
     return
-  if contents is None:
-    contents = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) <= MOST_HASHED
-  problem = manifest.problem(directory, contents=contents)
+  size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+  problem = manifest.problem(directory, contents=size <= MOST_HASHED)
   if problem is not None:
     raise StorageError(f"{directory}: {problem}; copy it anew, or {again}")
