@@ -40,6 +40,14 @@ def small_disk(place, size):
     subprocess.run(["umount", place], check=True)
 
 
+def read_only(place, within_s=30):
+  """Makes a mount read-only. The system refuses ("busy") for as long as a save has a file of it open for writing."""
+  end = time.monotonic() + within_s
+  while (done := subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True, text=True)).returncode:
+    assert time.monotonic() < end, done.stderr
+    time.sleep(0.01)
+
+
 def at(step, do):
   """The toy's batches, and something that happens when one of them is read."""
 
@@ -99,9 +107,8 @@ def test_a_disk_that_becomes_read_only(whole, tmp_path, figure):
     checkpoints.mkdir()
     subprocess.run(["mount", "--bind", checkpoints, checkpoints], check=True)
     try:
-      now_it_is = at(9, lambda: subprocess.run(["mount", "-o", "remount,bind,ro", checkpoints], check=True))
       with pytest.raises(StorageError) as info:
-        train(**toy_run.options("denoise", workdir, batches=now_it_is), steps=STEPS)
+        train(**toy_run.options("denoise", workdir, batches=at(9, lambda: read_only(checkpoints))), steps=STEPS)
       # The save of step 8 may be under way then.
       told = r"cannot save checkpoint (8|12) .*\(read-only file system\); checkpoint (4|8) is still good"
       assert re.match(told, str(info.value))
