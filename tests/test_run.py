@@ -281,6 +281,34 @@ def test_a_stage_does_not_begin_on_the_codes_of_an_unfinished_dvae(place):
   assert not (place / "half/transformer").exists()
 
 
+def data_workers(process):
+  """Grain's processes of a run."""
+  threads = Path(f"/proc/{process.pid}/task")
+  children = [int(pid) for file in threads.glob("*/children") for pid in file.read_text().split()]
+  return sorted(pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+@pytest.mark.slow
+def test_a_killed_data_worker_is_told_in_one_line_and_the_same_command_ends_with_the_same_bits(place, whole):
+  workdir = copied(place, whole, "killed-worker", "dvae")
+  command = train(workdir.name, "--only", "dvae", "--workers", 2)
+  for victim, steps in enumerate((7, 16)):
+    with start(place, *command, script=SLOWLY) as process:
+      wait_for_steps(process, workdir, "dvae", steps)
+      workers = data_workers(process)
+      assert len(workers) == 2
+      os.kill(workers[victim], signal.SIGKILL)
+      _, said = process.communicate(timeout=30)
+    assert process.returncode == 86, said
+    assert [line for line in said.splitlines() if not line.startswith("dvae: ")] == [
+      "dalle: a data worker died (exit code -9; the system kills where memory runs out): start the same command again"
+    ]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert steps <= len(metrics.read(workdir / "dvae/metrics.jsonl")) < STEPS
+  dalle(place, *command)
+  assert bits(workdir) == bits(whole[0])  # which had no workers
+
+
 @pytest.mark.slow
 def test_a_kill_while_codes_are_written_leaves_none_and_the_next_start_writes_them(place, whole):
   workdir = copied(place, whole, "killed-codes", "codes", "transformer")

@@ -26,7 +26,7 @@ class StorageError(RuntimeError):
 
 
 class PeerLost(RuntimeError):
-  """Another process of this run is gone or stuck; the same command, started in all, goes on from its checkpoint.
+  """Another process of this run, or a data worker, is gone or stuck; the same command goes on from the checkpoint.
 
   exit_code: that of a process which ended for a reason of its own.
   """

@@ -3,18 +3,21 @@
     global row i = step * batch + b    of epoch i // n, in an order of its own; seen with a generator of (seed, i)
     a process                          reads those of the batch's equal parts that its devices hold
 
-Resuming is a slice. Threads read ahead; with `workers` processes do, which die with their parent.
+Resuming is a slice. Threads read ahead; with `workers` processes do, which die with their parent. One that is killed
+ends the stream.
 """
 
 import ctypes
+import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from dalle_jax.errors import UserError
+from dalle_jax.errors import PeerLost, UserError
 
 Example = dict[str, np.ndarray]
 View = Callable[[Any, np.random.Generator], Example]
@@ -37,7 +40,7 @@ def batches(
   """Of the batches of steps `first`, first + 1, ... for ever, each split into `of` equal parts, these `parts`.
 
   view: one record of the source, and a generator of its own, to arrays. Raises UserError when the source is empty or
-  the batch does not divide into the parts.
+  the batch does not divide into the parts; the iterator raises PeerLost when one of the workers was killed.
   """
   if not len(source):
     raise UserError("there is no example to train on: the split is empty")
@@ -52,6 +55,7 @@ def batches(
   if workers:
     _allow_workers()
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_die_with_parent)
+    return _of_workers(iter(stream))
   return iter(stream)
 
 
@@ -81,12 +85,31 @@ class _Viewed(grain.transforms.RandomMap):
     return self._view(element, rng)
 
 
+def _of_workers(stream: grain.DatasetIterator) -> Iterator[Example]:
+  """The stream, which ends its workers when it is closed. Raises PeerLost when one of them was killed."""
+  try:
+    yield from stream
+  except RuntimeError as error:
+    died = re.match(r"Worker process was terminated unexpectedly with (exit code -?\d+)", str(error))
+    if died is None:
+      raise
+    raise PeerLost(
+      f"a data worker died ({died[1]}; the system kills where memory runs out): start the same command again"
+    ) from error
+  finally:
+    stream.close()
+
+
 def _allow_workers() -> None:
   """Grain starts workers by way of absl, which wants its flags parsed; this program has none of absl's."""
   from absl import flags
 
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
+  # Python's tracker frees the shared memory that a killed worker leaves. It is not to have the last word about that.
+  quiet = "ignore:resource_tracker:UserWarning"
+  if quiet not in sys.warnoptions:
+    sys.warnoptions.append(quiet)
 
 
 def _die_with_parent(index: int, count: int) -> None:
