@@ -18,7 +18,8 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from dalle_jax import places
 
 AGAIN = (75, 86)
 FINAL = (2, 87, 88)
@@ -56,11 +57,11 @@ def _flags(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument("-n", type=int, default=2, help="how many processes")
   parser.add_argument("--gpus", type=int, default=0, help="GPUs of each process; 0 where there are none")
   parser.add_argument("--pause", type=float, default=1.0, help="seconds before the first restart; then twice as many")
-  parser.add_argument("--workdir", type=Path, required=True, help="the run's, as in dalle train")
+  parser.add_argument("--workdir", required=True, help="the run's, as in dalle train")
   own, rest = parser.parse_known_args(argv)
   if own.n < 1:
     parser.error(f"got -n {own.n}, wanted 1 or more processes")
-  return own, [*rest, "--workdir", str(own.workdir)]
+  return own, [*rest, "--workdir", own.workdir]
 
 
 def _gang(own: argparse.Namespace, rest: list[str], asked: list[int]) -> int:
@@ -124,8 +125,12 @@ def _die_with_parent() -> None:
   ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
 
 
-def _good_steps(workdir: Path) -> set[Path]:
-  return set(workdir.glob("*/checkpoints/*/manifest.json"))
+def _good_steps(workdir: str) -> set[str]:
+  try:
+    place = places.at(workdir)
+    return {str(file) for file in place.glob("*/checkpoints/*/manifest.json")}
+  except Exception:  # what is wrong with it, the run says
+    return set()
 
 
 def _free_port() -> int:

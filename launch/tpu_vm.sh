@@ -6,7 +6,7 @@
 #   launch/tpu_vm.sh run experiments/dalle_1b.py --workdir /runs/dalle_1b --data /runs/data --mesh.fsdp 16
 #   launch/tpu_vm.sh babysit EXPERIMENT ...         all of that, again whenever the slice is taken away or a run can go on
 #   launch/tpu_vm.sh delete
-# FILESTORE=10.0.0.2:/share is mounted as /runs on all hosts. Five tries in a row without a new checkpoint are the last.
+# FILESTORE=10.0.0.2:/share is mounted as /runs on all hosts; --workdir gs://BUCKET/NAME does without. Five tries in a row without a new checkpoint are the last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -56,7 +56,7 @@ install() {
   slice scp --recurse --worker=all src setup.cfg pyproject.toml requirements.lock README.md experiments "$NAME:" &&
     everywhere "python3 -m pip install -q --user uv && python3 -m uv venv -q --allow-existing --python 3.12 dalle && \
 python3 -m uv pip install -q --python dalle/bin/python --require-hashes -r requirements.lock && \
-python3 -m uv pip install -q --python dalle/bin/python '.[tpu]'" &&
+python3 -m uv pip install -q --python dalle/bin/python '.[tpu,gcs]'" &&
     if [ -n "${FILESTORE-}" ]; then
       everywhere "sudo mkdir -p /runs && (mountpoint -q /runs || sudo mount $FILESTORE /runs) && sudo chmod 1777 /runs"
     fi
@@ -78,7 +78,12 @@ run() {
 delete() { queued delete "$NAME" --force --quiet; }
 
 # The checkpoints that the run has.
-saved() { slice ssh "$NAME" --worker=0 --command="find '$1' -path '*/checkpoints/*/manifest.json' | sort | md5sum" || echo; }
+saved() {
+  case $1 in
+    gs://*) gcloud storage ls "$1/*/checkpoints/*/manifest.json" 2>/dev/null | md5sum ;;
+    *) slice ssh "$NAME" --worker=0 --command="find '$1' -path '*/checkpoints/*/manifest.json' | sort | md5sum" || echo ;;
+  esac
+}
 
 babysit() {
   local workdir='' installed='' fruitless=0 code before i

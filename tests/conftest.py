@@ -7,7 +7,21 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Frozen weights belong in arguments: closing over them in a jitted function is an error above 1 MB.
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+
+
+@pytest.fixture(scope="session")
+def bucket_environment():
+  """A bucket of this machine, gs://bucket, for the tests of this process, and what its children need to find it."""
+  import bucket
+
+  with bucket.served() as environment:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    yield environment
+    for name in environment:
+      os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})

@@ -338,7 +338,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
   def full(file, data):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr("dalle_jax.workdir.write_atomically", full)
+  monkeypatch.setattr("dalle_jax.places.write", full)
   with pytest.raises(StorageError, match=r"cannot write to the workdir .*: No space left on device"):
     Workdir.claim(tmp_path / "w", whole())
 

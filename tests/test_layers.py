@@ -24,7 +24,8 @@ LAYERS = (
   ("models", "pattern_pictures"),
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
-  ("processes", "allocator", "chips", "manifest", "__init__"),
+  ("processes", "allocator", "chips", "manifest", "mirror", "__init__"),
+  ("places",),
   ("errors",),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}
@@ -55,6 +56,9 @@ DOORS = {
   "tensorboardX": ("training.tensorboard",),
   "safetensors": ("checkpoint_files", "convert."),
   "wandb": ("training.wandb_log",),
+  "etils": ("places", "mirror", "training.lease"),
+  "fsspec": ("places",),
+  "google": ("training.lease",),
   "tensorflow": (),
   "torch": (),
 }

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle_jax import cli, run
+from dalle_jax import cli, places, run
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.prepare import prepare
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import load
-from dalle_jax.training import metrics
+from dalle_jax.training import lease, metrics
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.workdir import Workdir
 
@@ -105,16 +105,16 @@ def place(tmp_path_factory):
   return directory
 
 
-def start(place, *argv, script=None):
+def start(place, *argv, script=None, more=None):
   command = ["-m", "dalle_jax"] if script is None else ["-c", script]
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | (more or {})
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
   return subprocess.Popen([sys.executable, *command, *map(str, argv)], cwd=place, env=environment, **pipes)
 
 
-def dalle(place, *argv, code=0, script=None):
-  """Runs a command to its end and returns what it printed."""
-  with start(place, *argv, script=script) as process:
+def dalle(place, *argv, code=0, script=None, more=None):
+  """Runs a command to its end and returns what it printed. more: of the environment."""
+  with start(place, *argv, script=script, more=more) as process:
     out, err = process.communicate()
   assert process.returncode == code, err
   return out, err
@@ -307,6 +307,75 @@ def test_a_killed_data_worker_is_told_in_one_line_and_the_same_command_ends_with
     assert steps <= len(metrics.read(workdir / "dvae/metrics.jsonl")) < STEPS
   dalle(place, *command)
   assert bits(workdir) == bits(whole[0])  # which had no workers
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_goes_on_on_another_machine(place, whole, bucket_environment):
+  """Killed twice, with an empty copy each time that it goes on, and its bits are those of a run on a disk."""
+  there = "gs://bucket/run"
+
+  def machine(number):
+    return bucket_environment | {"DALLE_CACHE": str(place / f"machine-{number}")}
+
+  for number, stage in enumerate(("dvae", "transformer")):
+    with start(place, *train(there), script=SLOWLY, more=machine(number)) as process:
+      copy = appears(process, place / f"machine-{number}", "*/run")
+      wait_for_steps(process, copy, stage, 14)
+      process.kill()
+    assert lease.NAME in places.files(places.at(there))
+    (places.at(there) / lease.NAME).unlink()  # as if it had run out
+  dalle(place, *train(there), more=machine(2))
+  again = dalle(place, *train(there), more=machine(3))[1]
+  assert [line for line in again.splitlines() if "done" in line] == [f"{stage}: done, 30 steps" for stage in STAGES]
+  (copy,) = (place / "machine-3").glob("*/run")
+  assert not list(copy.glob("*/checkpoints"))
+  for name in places.files(places.at(there)):
+    if "checkpoints" in name:
+      (copy / name).parent.mkdir(parents=True, exist_ok=True)
+      places.download(places.at(there) / name, copy / name)
+  assert bits(copy) == bits(whole[0])
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_is_looked_at_drawn_from_and_measured(place, whole, bucket_environment, tmp_path):
+  for file in whole[0].rglob("*"):
+    if file.is_file():
+      places.upload(file, places.at(f"gs://bucket/whole/{file.relative_to(whole[0])}"))
+  here = bucket_environment | {"DALLE_CACHE": str(tmp_path)}
+  assert dalle(place, "checkpoint", "verify", "gs://bucket/whole/clip", more=here)[0].endswith("clip 30: good\n")
+  listed = dalle(place, "checkpoint", "ls", "gs://bucket/whole", more=here)[0].splitlines()
+  assert [line.split()[:2] for line in listed[1:]] == [[s, str(n)] for s in sorted(STAGES) for n in (24, 28, 30)]
+  out, _ = dalle(place, "checkpoint", "diff", "gs://bucket/whole/clip", "whole/clip", more=here)
+  assert out == "nothing differs\n"
+  out, _ = dalle(place, "sample", "gs://bucket/whole", "a red circle", "--num", 2, more=here)
+  assert out == "gs://bucket/whole/samples/index.html\n"
+  dalle(place, "sample", "whole", "a red circle", "--num", 2, "--out", tmp_path / "samples")
+  (picture,) = {name for name in places.files(places.at("gs://bucket/whole/samples")) if name.endswith("/00.png")}
+  assert (places.at("gs://bucket/whole/samples") / picture).read_bytes() == (
+    tmp_path / "samples" / picture
+  ).read_bytes()
+  out, _ = dalle(place, "eval", "gs://bucket/whole", "--captions", 2, "--samples", 2, more=here)
+  assert out.endswith("gs://bucket/whole/index.html\n")
+  assert set(json.loads(places.at("gs://bucket/whole/evaluation.json").read_text())["losses"]) == set(STAGES)
+
+
+@pytest.mark.slow
+def test_data_in_a_bucket_is_copied_once(place, bucket_environment, tmp_path):
+  for file in (place / "data").iterdir():
+    places.upload(file, places.at(f"gs://bucket/data/{file.name}"))
+  here = bucket_environment | {"DALLE_CACHE": str(tmp_path)}
+  short = ("--only", "dvae", "--stages.dvae.steps", 2)
+  _, said = dalle(place, *train("from-bucket", "--data", "gs://bucket/data", *short), more=here)
+  assert "gs://bucket/data is read from its copy, " in said
+  assert len(list(tmp_path.glob("*/data/features.json"))) == 1
+  assert Checkpoints(place / "from-bucket/dvae/checkpoints").good_steps() == [2]
+
+
+def appears(process, folder, pattern):
+  while not (found := list(folder.glob(pattern))):
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.05)
+  return found[0]
 
 
 @pytest.mark.slow

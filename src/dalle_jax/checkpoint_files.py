@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from dalle_jax import places
 from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import differences
+from dalle_jax.places import Place
 from dalle_jax.training.checkpoint import Checkpoints
 
 FOLDER = "checkpoints"
@@ -44,9 +46,9 @@ class Kept:
     return step
 
 
-def at(path: str | Path) -> list[Kept]:
+def at(path: str | Place) -> list[Kept]:
   """What a path names, one entry a stage. Raises UserError where it names no checkpoints."""
-  path = Path(path)
+  path = places.at(path)
   if path.name.isdecimal() and path.parent.name == FOLDER:
     if not path.is_dir():
       there = ", ".join(map(str, Checkpoints(path.parent).steps())) or "none"
@@ -61,7 +63,7 @@ def at(path: str | Path) -> list[Kept]:
   return found
 
 
-def one(path: str | Path, stage: str | None = None) -> Kept:
+def one(path: str | Place, stage: str | None = None) -> Kept:
   """The one stage that a path names. Raises UserError where it names several and `stage` does not say which."""
   found = [kept for kept in at(path) if stage in (None, kept.stage)]
   if len(found) == 1:
@@ -70,22 +72,22 @@ def one(path: str | Path, stage: str | None = None) -> Kept:
   raise UserError(f"{path} has the stages {names}: name one of them, as in {path}/{at(path)[0].stage}")
 
 
-def listed(path: str | Path) -> Iterator[str]:
+def listed(path: str | Place) -> Iterator[str]:
   """A line a checkpoint: stage, step, when it was written, its bytes and loss, whether its files are there."""
   found = at(path)
   yield f"{'stage':<12} {'step':>9} {'written':>16} {'MiB':>10} {'loss':>10}  state"
   for kept in found:
     for step in kept.steps():
       folder = kept.checkpoints.directory / str(step)
-      size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-      written = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
+      size = sum(places.files(folder).values()) / 2**20
+      written = time.strftime("%Y-%m-%d %H:%M", time.localtime(places.written(folder)))
       problem = kept.checkpoints.problem(step, contents=False)
       loss = None if problem else kept.checkpoints.loss(step)
       told = "" if loss is None else f"{loss:.4f}"
       yield f"{kept.stage:<12} {step:>9} {written:>16} {size:>10,.1f} {told:>10}  {problem or 'whole'}"
 
 
-def verified(path: str | Path, tell: Callable[[str], None]) -> int:
+def verified(path: str | Place, tell: Callable[[str], None]) -> int:
   """Reads every byte and compares it with the manifests, telling a line a checkpoint. How many are not good.
 
   Raises StorageError where there is not one.

@@ -6,18 +6,19 @@ flipped bits, which are restored as weights without a word.
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from dalle_jax import places
+from dalle_jax.places import Place
 
 NAME = "manifest.json"
 VERSION = 1
 
 
 def write(
-  directory: Path,
+  directory: Place,
   arrays: dict[str, dict[str, str]],
   about: Mapping[str, float] = MappingProxyType({}),
   leave_out: Collection[str] = (),
@@ -27,19 +28,14 @@ def write(
   arrays: item -> path of the array -> its dtype and shape, as in float32[3,4]; about: numbers that are
   kept with them; leave_out: files that may change.
   """
-  found = (p for p in directory.rglob("*") if p.is_file() and p.name not in (NAME, *leave_out))
-  names = sorted(str(p.relative_to(directory)) for p in found)
-  files = {name: {"size": (directory / name).stat().st_size, "sha256": _sha256(directory / name)} for name in names}
+  sizes = places.files(directory)
+  names = [name for name in sizes if name.split("/")[-1] not in (NAME, *leave_out)]
+  files = {name: {"size": sizes[name], "sha256": places.sha256(directory / name)} for name in names}
   body = {"version": VERSION, "arrays": arrays, "files": files} | dict(about)
-  scratch = directory / f".{NAME}"
-  with scratch.open("w") as file:
-    json.dump(body | {"digest": _digest(body)}, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  scratch.replace(directory / NAME)
+  places.write(directory / NAME, json.dumps(body | {"digest": _digest(body)}, indent=1).encode())
 
 
-def read(directory: Path) -> dict[str, Any] | None:
+def read(directory: Place) -> dict[str, Any] | None:
   """The manifest, or None where there is none that is whole."""
   try:
     data = json.loads((directory / NAME).read_bytes())
@@ -49,28 +45,26 @@ def read(directory: Path) -> dict[str, Any] | None:
   return data if digest == _digest(data) and data.get("version") == VERSION else None
 
 
-def problem(directory: Path, *, contents: bool) -> str | None:
+def problem(directory: Place, *, contents: bool) -> str | None:
   """What is wrong with the directory, in a few words, or None. Without `contents`, presence and sizes alone."""
   manifest = read(directory)
   if manifest is None:
     return "no whole manifest" if (directory / NAME).exists() else "no manifest: it was not finished"
+  try:
+    sizes = places.files(directory)
+  except OSError as error:
+    return f"it can't be read: {error.strerror}"
   for name, wanted in manifest["files"].items():
-    file = directory / name
+    if name not in sizes:
+      return f"{name} is missing"
+    if sizes[name] != wanted["size"]:
+      return f"{name} has {sizes[name]} bytes, wanted {wanted['size']}"
     try:
-      if not file.is_file():
-        return f"{name} is missing"
-      if file.stat().st_size != wanted["size"]:
-        return f"{name} has {file.stat().st_size} bytes, wanted {wanted['size']}"
-      if contents and _sha256(file) != wanted["sha256"]:
+      if contents and places.sha256(directory / name) != wanted["sha256"]:
         return f"{name} is damaged: its SHA-256 differs"
     except OSError as error:
       return f"{name} can't be read: {error.strerror}"
   return None
-
-
-def _sha256(file: Path) -> str:
-  with file.open("rb") as stream:
-    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(body: Any) -> str:

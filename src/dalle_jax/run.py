@@ -9,18 +9,18 @@
 Whatever ends the process, the same call goes on; a stage that is done is passed over.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dalle_jax import __version__, config, processes, sharding
+from dalle_jax import __version__, config, places, processes, sharding
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -32,6 +32,7 @@ from dalle_jax.objectives import codebook
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.places import Place
 from dalle_jax.showing import hooks
 from dalle_jax.training import compile_cache, left_out, lock
 from dalle_jax.training.loop import train
@@ -45,7 +46,7 @@ MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
 
 def run(
   experiment: Experiment,
-  path: str | Path,
+  path: str | Place,
   *,
   only: str | None = None,
   profile: tuple[int, int] | None = None,
@@ -69,14 +70,21 @@ def run(
     if experiment.stage(name).from_ is not None:
       Workdir.open(experiment.stage(name).from_).experiment().stage(name)
   prepared = open_prepared(experiment.data)
-  if Path(path).resolve() == Path(experiment.data).resolve():
+  place = places.at(path)
+  if place.resolve() == places.at(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
-  _check_beforehand(experiment, names, Path(path))
+  _check_beforehand(experiment, names, Workdir.at(place))
   processes.agree(lambda: _facts(experiment, prepared))
-  with lock.held(Path(path)), compile_cache.under(Path(path)):
-    processes.by_first(lambda: _prepare(Workdir.claim(path, experiment), prepared, split))
-    workdir = Workdir.open(path)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(lock.held(place))
+    workdir = processes.by_first(lambda: _prepare(Workdir.claim(place, experiment), prepared, split))
+    if workdir is None:
+      workdir = Workdir.open(place)
+      workdir.fetch("xla_cache")
+    else:
+      stack.enter_context(workdir.kept())
+    stack.enter_context(compile_cache.under(workdir.path))
     if rollback:
       processes.by_first(lambda: _roll_back(workdir, names))
     for name in names:
@@ -86,24 +94,24 @@ def run(
   return workdir
 
 
-def _check_beforehand(experiment: Experiment, names: list[str], path: Path) -> None:
+def _check_beforehand(experiment: Experiment, names: list[str], workdir: Workdir) -> None:
   """Raises UserError for what would stop a stage that is not done, and can be known before anything is written."""
   mesh, first = sharding.make_mesh(experiment.mesh), dvae_stage(experiment)
   for name in names:
     stage = experiment.stage(name)
-    if stage.frozen or _stands_at(path, name) >= stage.steps:
+    if stage.frozen or _stands_at(workdir, name) >= stage.steps:
       continue
     sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
     if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
       continue
-    if not _stands_at(path, first):
-      raise UserError(f"{path} has no weights of stage {first} yet: run `dalle train` on it first")
+    if not _stands_at(workdir, first):
+      raise UserError(f"{workdir} has no weights of stage {first} yet: run `dalle train` on it first")
 
 
-def _stands_at(path: Path, name: str) -> int:
+def _stands_at(workdir: Workdir, name: str) -> int:
   """The newest good step of a stage; 0 where there is none, or it can't be read, which the lock then says."""
   try:
-    return Workdir(path).step(name)
+    return workdir.step(name)
   except OSError:
     return 0
 
@@ -119,12 +127,14 @@ def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
   }
 
 
-def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> None:
-  """Trains the tokenizer, if the workdir has none and a stage reads text."""
+def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> Workdir:
+  """Trains the tokenizer, if the workdir has none and a stage reads text. The workdir."""
   experiment = workdir.experiment()
   if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
     with workdir.timed("tokenizer"):
       workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+  workdir.keep()
+  return workdir
 
 
 def _roll_back(workdir: Workdir, names: list[str]) -> None:
@@ -132,7 +142,7 @@ def _roll_back(workdir: Workdir, names: list[str]) -> None:
   found = {name: left_out.roll_back(workdir.path / name) for name in names}
   # A launcher gives the flag to every start of a run.
   if not any(found.values()) and not any(left_out.steps(workdir.path / name) for name in names):
-    raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir.path}: leave it out")
+    raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir}: leave it out")
   for name, steps in found.items():
     if steps:
       _say(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
@@ -189,6 +199,8 @@ def _run_stage(
       frozen=frozen,
       batches=batches,
       workdir=workdir.path / name,
+      store=workdir.store(name),
+      beforehand=workdir.keep,
       files=_files(workdir, hashes),
       hooks=hooks(name, workdir, prepared),
       start=_start(name, workdir, prepared, split),
@@ -229,7 +241,7 @@ def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int) 
 def _dvae_of(workdir: Workdir) -> str:
   name = dvae_stage(workdir.experiment())
   if name is None:
-    raise UserError(f"{workdir.path} has no dVAE stage: name the workdir of a run that has one")
+    raise UserError(f"{workdir} has no dVAE stage: name the workdir of a run that has one")
   return name
 
 
@@ -260,7 +272,7 @@ def _check_hashes(name: str, workdir: Workdir, hashes: dict[str, str]) -> None:
   begun = json.loads(workdir.checkpoints(name).files()["hashes.json"])
   if begun.get("dvae") != hashes.get("dvae"):
     raise UserError(
-      f"stage {name} was begun on codes of another dVAE: remove {workdir.path / name} to train it anew, "
+      f"stage {name} was begun on codes of another dVAE: remove {workdir.place / name} to train it anew, "
       "or put that dVAE back"
     )
 
@@ -273,6 +285,8 @@ def _examples(
   misses = _near_misses(prepared, split, words) if stage.examples.near_misses else None
   if isinstance(stage.examples, Codes):
     found = processes.by_first(lambda: _codes(stage.examples, workdir, prepared))
+    if found is None and stage.examples.dir is None:
+      workdir.fetch("codes")
     source = (found or codes.open_codes(stage.examples.dir or workdir.codes)).source(split)
     return source, views.CodesView(tokenizer=words, near_misses=misses)
   own: Pictures = stage.examples
@@ -312,7 +326,9 @@ def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
 
   try:
     with workdir.timed("codes"):
-      return codes.encode(prepared, workdir.codes, stamp, encoder(workdir), progress=progress)
+      found = codes.encode(prepared, workdir.codes, stamp, encoder(workdir), progress=progress)
+    workdir.keep()
+    return found
   finally:
     bar.close()
 

@@ -2,12 +2,13 @@
 
 WORKDIR/experiment.json   tokenizer.model   times.jsonl   codes/
 WORKDIR/STAGE/checkpoints/STEP/   metrics.jsonl   tensorboard/   pictures/
+
+A workdir in a bucket, gs://BUCKET/NAME, has its checkpoints there, and of the rest a copy on this machine.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,28 +17,44 @@ from typing import Any
 
 import jax
 
-from dalle_jax import config, processes, sharding
+from dalle_jax import config, places, processes, sharding
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Experiment, Stage, differences
+from dalle_jax.mirror import CHECKPOINTS, Mirror
+from dalle_jax.places import Place
 from dalle_jax.training.checkpoint import Checkpoints
 
 # Fields that change where or how fast a run goes, not what it computes: a workdir may be continued with others.
 FREE = ("data", "mesh.", "rules.", "workers")
+# What of a workdir in a bucket is copied only where it is asked for.
+BIG = ("codes", "xla_cache", "tensorboard", "pictures", "profile", "samples", "page")
 FREE_OF_A_STAGE = (".save_every", ".keep", ".keep_every", ".keep_best", ".log_every", ".show_every")
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """Reads and writes the files of one run."""
+  """Reads and writes the files of one run: at `path`, which is a copy where there is a mirror."""
 
   path: Path
+  mirror: Mirror | None = None
 
   @classmethod
-  def open(cls, path: str | Path) -> "Workdir":
+  def at(cls, path: str | Place, use: str = "read") -> "Workdir":
+    """The workdir of that name, of which nothing is read yet. Raises UserError where the name can't be one."""
+    place = places.at(path)
+    if not places.in_bucket(place):
+      return cls(place)
+    mirror = Mirror(place, use)
+    return cls(mirror.local, mirror)
+
+  @classmethod
+  def open(cls, path: str | Place) -> "Workdir":
     """The workdir of a run that was begun. Raises UserError when there is none."""
-    workdir = cls(Path(path))
+    workdir = cls.at(path)
+    if workdir.mirror:
+      workdir.mirror.pull(lambda name: not any(folder in BIG for folder in name.split("/")[:-1]))
     if not workdir._experiment_file.is_file():
       raise UserError(
         f"{path} is not a workdir: it holds no experiment.json; `dalle train EXPERIMENT --workdir {path}`"
@@ -45,12 +62,14 @@ class Workdir:
     return workdir
 
   @classmethod
-  def claim(cls, path: str | Path, experiment: Experiment) -> "Workdir":
+  def claim(cls, path: str | Place, experiment: Experiment) -> "Workdir":
     """The workdir for this experiment, new or begun.
 
     Raises UserError when it belongs to another one or can't be written, StorageError when the disk is full.
     """
-    workdir = cls(Path(path))
+    workdir = cls.at(path, use="run")
+    if workdir.mirror:
+      workdir.mirror.pull()
     new = config.to_dict(experiment)
     with workdir._writing():
       begun = workdir._experiment_file.is_file()
@@ -61,8 +80,37 @@ class Workdir:
       raise UserError(f"{path} holds another experiment ({changed[0]}{more}): take another --workdir")
     with workdir._writing():
       workdir.path.mkdir(parents=True, exist_ok=True)
-      write_atomically(workdir._experiment_file, json.dumps(new, indent=2).encode() + b"\n")
+      places.write(workdir._experiment_file, json.dumps(new, indent=2).encode() + b"\n")
     return workdir
+
+  def __str__(self) -> str:
+    return str(self.place)
+
+  @property
+  def place(self) -> Place:
+    """Where it is: what a person calls it."""
+    return self.mirror.place if self.mirror else self.path
+
+  def keep(self) -> None:
+    """Copies what changed to the bucket that this is the copy of. Raises StorageError when it can't be written."""
+    if self.mirror:
+      self.mirror.push()
+
+  @contextmanager
+  def kept(self) -> Iterator[None]:
+    """Does so at the end of the block; where the block raises, that is what is told."""
+    try:
+      yield
+    except BaseException:
+      with contextlib.suppress(StorageError):
+        self.keep()
+      raise
+    self.keep()
+
+  def fetch(self, folder: str) -> None:
+    """Copies a folder from the bucket. Raises UserError when it can't be read."""
+    if self.mirror:
+      self.mirror.pull(lambda name: name.startswith(f"{folder}/"))
 
   @property
   def _experiment_file(self) -> Path:
@@ -83,21 +131,25 @@ class Workdir:
   def tokenizer(self) -> Tokenizer:
     """The tokenizer this run trained. Raises UserError when it has none yet."""
     if not self.tokenizer_file.is_file():
-      raise UserError(f"{self.path} has no tokenizer.model yet: its training has not begun")
+      raise UserError(f"{self} has no tokenizer.model yet: its training has not begun")
     return Tokenizer(self.tokenizer_file.read_bytes(), self.experiment().tokenizer)
 
   def keep_tokenizer(self, model: bytes) -> None:
     """Writes the tokenizer this run has trained. Raises as `claim` does when it can't be written."""
     with self._writing():
-      write_atomically(self.tokenizer_file, model)
+      places.write(self.tokenizer_file, model)
+
+  def store(self, stage: str) -> Place:
+    """The directory of a stage's checkpoints."""
+    return self.place / stage / CHECKPOINTS
 
   def checkpoints(self, stage: str) -> Checkpoints:
     """The checkpoints of a stage."""
-    return Checkpoints(self.path / stage / "checkpoints", keep=self.experiment().stage(stage).keep)
+    return Checkpoints(self.store(stage), keep=self.experiment().stage(stage).keep)
 
   def step(self, name: str) -> int:
     """The newest good step of a stage; 0 before it has saved any."""
-    return (Checkpoints(self.path / name / "checkpoints").good_steps() or [0])[-1]
+    return (Checkpoints(self.store(name)).good_steps() or [0])[-1]
 
   def weights(self, name: str, like: Any = None) -> tuple[Any, str]:
     """The newest good weights of a stage (their moving average where there is one), and their digest.
@@ -113,7 +165,7 @@ class Workdir:
     checkpoints = self.checkpoints(name)
     step = checkpoints.newest()
     if step is None:
-      raise UserError(f"{self.path} has no weights of stage {name} yet: run `dalle train` on it first")
+      raise UserError(f"{self} has no weights of stage {name} yet: run `dalle train` on it first")
     return checkpoints.restore_params(like, step=step), checkpoints.digest(step)
 
   @contextmanager
@@ -149,15 +201,8 @@ class Workdir:
     try:
       yield
     except OSError as error:
-      said = f"cannot write to the workdir {self.path}: {error.strerror}"
+      said = f"cannot write to the workdir {self}: {error.strerror}"
       raise (StorageError if error.errno in FULL else UserError)(said) from error
-
-
-def write_atomically(file: Path, data: bytes) -> None:
-  """Writes beside the file and renames, so that a reader sees the old bytes or the new ones."""
-  scratch = file.with_name(f".{file.name}.{os.getpid()}")
-  scratch.write_bytes(data)
-  scratch.replace(file)
 
 
 def _free(line: str) -> bool:

@@ -41,8 +41,10 @@ def run(argv: list[str]) -> int:
   if len(paths) != wanted or (flags and name != "export"):
     paths_wanted = " ".join(["PATH"] * wanted)
     raise UserError(f"got {' '.join(rest) or 'nothing'}, wanted: dalle checkpoint {name} {paths_wanted}")
+  from dalle_jax import places
+
   for path in paths:
-    if not Path(path).exists():
+    if not places.at(path).exists():
       raise UserError(f"no checkpoints at {path}: there is no such directory")
   return SUBCOMMANDS[name](paths, flags)
 

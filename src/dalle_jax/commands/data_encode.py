@@ -17,7 +17,7 @@ Writes the codes of --crops numbered crops of each picture, stamped with the dVA
 class Flags:
   """Encodes a prepared data set's pictures once, so that no training step has to."""
 
-  dvae: Path
+  dvae: str
   """The workdir of a run whose dVAE is trained."""
   out: Path
   """Where to write; nothing may stand there yet."""

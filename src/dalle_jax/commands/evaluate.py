@@ -1,7 +1,6 @@
 """`dalle eval WORKDIR`: held-out losses, reconstructions, and how often the drawings are what the captions say."""
 
 import dataclasses
-from pathlib import Path
 
 from dalle_jax.errors import UserError
 
@@ -16,7 +15,7 @@ Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
 class Flags:
   """Measures what a run has trained, and writes a page of its pictures."""
 
-  data: Path | None = None
+  data: str | None = None
   """A prepared data set; the run's own if not said."""
   split: str | None = None
   """The split of losses and captions; the one that was trained on least if not said: test, valid, ..."""
@@ -70,5 +69,5 @@ def run(argv: list[str]) -> int:
   with progress.shown() as tell:
     report = evaluate.evaluate(workdir, protocol, data=given.data, progress=tell)
   print(results.as_text(report))
-  print(f"\n{workdir.path / 'index.html'}")
+  print(f"\n{workdir.place / 'index.html'}")
   return 0

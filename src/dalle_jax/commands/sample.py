@@ -74,7 +74,8 @@ def run(argv: list[str]) -> int:
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )
-  print(page)
+  workdir.keep()
+  print(workdir.place / "samples" / page.name if workdir.mirror and given.out is None else page)
   return 0
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 from dalle_jax.errors import UserError
 from dalle_jax.processes import Processes, is_loss, join, lost
@@ -23,8 +22,8 @@ ROLLBACK = "--rollback, alone, passes over the batches on which training health 
 class Flags:
   """Runs the stages of an experiment, or goes on with them where the workdir stands."""
 
-  workdir: Path
-  """Where checkpoints, metrics and pictures go."""
+  workdir: str
+  """Where checkpoints, metrics and pictures go: a directory, or gs://BUCKET/NAME."""
   only: str | None = None
   """Run this stage alone."""
   profile: str | None = None

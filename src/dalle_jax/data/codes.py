@@ -17,12 +17,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
+from dalle_jax import mirror, places
 from dalle_jax.data import intact
 from dalle_jax.data.images import Stage2Crop, numbered_crop
 from dalle_jax.data.prepared import Prepared
 from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.data.writing import quiet_tfds
 from dalle_jax.errors import StorageError, UserError
+from dalle_jax.places import Place
 
 STAMP = "codes.json"
 Encode = Callable[[UInt8[np.ndarray, "B H W 3"]], Int[np.ndarray, "B h w"]]
@@ -96,9 +98,10 @@ def stamp(prepared: Prepared, *, dvae: str, vocab: int, grid: int, size: int, cr
   return Stamp(dvae=dvae, data=prepared.name, examples=examples, **sizes)
 
 
-def open_codes(path: str | Path) -> Codes:
+def open_codes(path: str | Place) -> Codes:
   """The codes in a directory. Raises UserError when there are none, StorageError when they are damaged."""
-  directory = Path(path)
+  place = places.at(path)
+  directory = mirror.copied(place) if places.in_bucket(place) else place
   file = directory / STAMP
   if not file.is_file():
     raise UserError(f"no codes at {path}: make them with `dalle data encode DATA --dvae WORKDIR --out {path}`")

@@ -19,9 +19,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dalle_jax import manifest
+from dalle_jax import manifest, mirror, places
 from dalle_jax.data import intact
 from dalle_jax.errors import StorageError, UserError
+from dalle_jax.places import Place
 
 
 def features(size: int | None = None) -> tfds.features.FeaturesDict:
@@ -110,12 +111,13 @@ class Prepared:
     return PreparedSource(self.path, split, self.builder.as_data_source(split, decoders=raw))
 
 
-def open_prepared(path: str | Path) -> Prepared:
-  """The prepared data set in a directory.
+def open_prepared(path: str | Place) -> Prepared:
+  """The prepared data set in a directory; of one in a bucket, a copy on this machine.
 
   Raises UserError, saying how to make one, when there is none; StorageError when a file of it is missing or damaged.
   """
-  directory = Path(path)
+  place = places.at(path)
+  directory = mirror.copied(place) if places.in_bucket(place) else place
   if not directory.is_dir():
     raise UserError(f"no data at {path}: make it with `dalle data prepare NAME|FOLDER --out {path}`")
   described = (directory / "features.json").is_file() and (directory / "dataset_info.json").is_file()

@@ -15,7 +15,7 @@ import logging
 import math
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from dalle_jax import manifest, processes
+from dalle_jax import manifest, places, processes
 from dalle_jax.errors import PeerLost, StorageError, UserError
+from dalle_jax.places import Place
 from dalle_jax.sharding import path_name
 from dalle_jax.training.step import State
 
@@ -45,11 +46,19 @@ class Checkpoints:
   """The checkpoints of one stage. One job saves, all of its processes together; any number may read.
 
   Of its steps stay the newest `keep`, the multiples of `keep_every`, and the `keep_best` of the lowest loss.
+  beforehand: called before each step is called good, by the process that does so.
   """
 
-  def __init__(self, directory: Path, keep: int = 3, keep_every: int | None = None, keep_best: int = 0):
-    self.directory = Path(directory).absolute()
-    self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
+  def __init__(
+    self,
+    directory: Place,
+    keep: int = 3,
+    keep_every: int | None = None,
+    keep_best: int = 0,
+    beforehand: Callable[[], None] = lambda: None,
+  ):
+    self.directory = directory if places.in_bucket(directory) else Path(directory).absolute()
+    self.keep, self.keep_every, self.keep_best, self._beforehand = keep, keep_every, keep_best, beforehand
     self._saver: ocp.AsyncCheckpointer | None = None
     self._finisher: threading.Thread | None = None
     self._error: Exception | None = None
@@ -177,13 +186,11 @@ class Checkpoints:
     step = self._chosen(step)
     return digest(self._read_numpy(step, self._weights(step)))
 
-  def _path(self, step: int) -> Path:
+  def _path(self, step: int) -> Place:
     return self.directory / str(step)
 
   def _steps(self) -> list[int]:
-    if not self.directory.is_dir():
-      return []
-    return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal() and p.is_dir())
+    return sorted(int(p.name) for p in places.inside(self.directory) if p.name.isdecimal() and p.is_dir())
 
   def _problem(self, step: int) -> str | None:
     if step in self._verified:
@@ -253,6 +260,7 @@ class Checkpoints:
       (path / "files").mkdir()
       for name, data in files.items():
         (path / "files" / name).write_bytes(data)
+      self._beforehand()
       manifest.write(path, arrays, {} if loss is None or not math.isfinite(loss) else {"loss": loss})
       self._forget(step)
     except Exception as error:
@@ -282,7 +290,7 @@ class Checkpoints:
     """Removes what a killed save left behind, and this step of a try that was given up. OSError on a full disk."""
     if self._saver is None:
       self.directory.mkdir(parents=True, exist_ok=True)
-      for path in self.directory.iterdir():
+      for path in places.inside(self.directory):
         torn = path.name.isdecimal() and manifest.read(path) is None
         if torn or ".orbax-checkpoint-tmp" in path.name:
           _remove(path)
@@ -293,6 +301,8 @@ class Checkpoints:
   def _check_room(self, items: Mapping[str, Item]) -> None:
     """Raises OSError before anything is written where the disk can't hold it: Orbax fails late, and at length."""
     needed = sum(x.nbytes for item in items.values() for x in item.values())
+    if places.in_bucket(self.directory):
+      return
     free = shutil.disk_usage(self.directory).free
     if free < needed:
       raise OSError(errno.ENOSPC, f"no space left on device: {free:,} bytes free, {needed:,} wanted")
@@ -305,7 +315,7 @@ class Checkpoints:
         self._saver.close()
       self._saver = None
     with contextlib.suppress(OSError):
-      for path in self.directory.glob(f"{step}*") if processes.index() == 0 else ():
+      for path in places.inside(self.directory) if processes.index() == 0 else ():
         if path.name == str(step) or path.name.startswith(f"{step}.orbax-checkpoint-tmp"):
           _remove(path)
     with contextlib.suppress(OSError):
@@ -351,10 +361,10 @@ def _empty(text: str) -> np.ndarray:
   return np.empty([int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype))
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Place) -> None:
   """Removes a step; its manifest goes first, so that what a kill leaves is not taken for a good one."""
   (path / manifest.NAME).unlink(missing_ok=True)
-  shutil.rmtree(path)
+  places.remove(path)
 
 
 def _quiet_orbax() -> None:

@@ -1,4 +1,7 @@
-"""One job a workdir: an flock, which the system frees however the process dies. Process 0 holds it for all of a job."""
+"""One job a workdir: an flock, which the system frees however the process dies; in a bucket a lease, which runs out.
+
+Process 0 holds it for all of a job.
+"""
 
 import contextlib
 import fcntl
@@ -7,22 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from dalle_jax import processes
+from dalle_jax import places, processes
 from dalle_jax.errors import UserError
+from dalle_jax.places import Place
+from dalle_jax.training import lease
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
+def held(workdir: Place) -> Iterator[None]:
   """Holds the workdir's lock, making the directory if need be.
 
   Raises UserError when another process holds it, or when the directory cannot be written.
   """
-  file = processes.by_first(lambda: _locked(workdir))
-  try:
+  with contextlib.ExitStack() as stack:
+    of_its_kind = lease.held if places.in_bucket(workdir) else _flock
+    processes.by_first(lambda: stack.enter_context(of_its_kind(workdir)))
     yield
-  finally:
-    if file is not None:
-      file.close()
+
+
+@contextlib.contextmanager
+def _flock(workdir: Path) -> Iterator[None]:
+  with _locked(workdir):
+    yield
 
 
 def _locked(workdir: Path) -> IO[str]:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from dalle_jax import processes, sharding
 from dalle_jax.errors import PeerLost, StorageError, TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax.places import Place
 from dalle_jax.training import left_out, lock, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.goodput import Goodput
@@ -59,6 +60,8 @@ def train(
   frozen: Any,
   batches: Callable[[int], Iterator[Batch]],
   workdir: Path,
+  store: Place | None = None,
+  beforehand: Callable[[], None] = lambda: None,
   files: Mapping[str, bytes],
   hooks: Sequence[Hook] = (),
   start: Callable[[Any], Any] | None = None,
@@ -75,7 +78,8 @@ def train(
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
   accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
-  alone; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
+  alone; store: the directory of checkpoints, workdir/checkpoints if None; beforehand: called before each is called
+  good; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
   utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
   workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
   after which a step that has not ended ends the process, with exit code 86; keep, keep_every, keep_best: see
@@ -91,7 +95,7 @@ def train(
   """
   begun = time.monotonic()
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
-    checkpoints = Checkpoints(workdir / "checkpoints", keep, keep_every, keep_best)
+    checkpoints = Checkpoints(store or workdir / "checkpoints", keep, keep_every, keep_best, beforehand)
     like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
     found = checkpoints.restore(like)
     state, first = found or (init_state(objective, optimizer, seed=seed, mesh=mesh, rules=rules), 0)
