@@ -10,8 +10,7 @@ from typing import Literal
 import jax
 import pytest
 
-from dalle_jax import experiment, golden, sharding
-from dalle_jax.plan import step
+from dalle_jax import experiment, golden, sharding, step_shapes
 from dalle_jax.training.step import abstract_state, make_step
 
 ROOT = Path(__file__).parents[1] / "experiments"
@@ -75,7 +74,7 @@ def test_a_stage_traces_at_full_size(name, arguments, stage):
   """Initialisation, loss, gradient and update of the true sizes and batch, without a number computed."""
   whole = golden.resolved(name, ROOT, **arguments)
   own, mesh = whole.stage(stage), sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
-  given = state, _, _ = step.arguments(whole, stage, mesh)
+  given = state, _, _ = step_shapes.arguments(whole, stage, mesh)
   options = {"mesh": mesh, "rules": whole.rules, "accumulate": own.accumulate}
   run = make_step(own.objective, own.optimizer, seed=whole.seed, **options)
   after, metrics = jax.eval_shape(run, *given)

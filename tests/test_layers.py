@@ -15,7 +15,7 @@ LAYERS = (
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_tpu"),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page", "checkpoint_files"),
-  ("evaluate", "golden", "showing"),
+  ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
   ("evaluation", "convert"),

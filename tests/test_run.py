@@ -535,6 +535,13 @@ def test_a_full_disk_while_saving_is_exit_code_88(place, whole):
     (["--stages.dvae.from", "nowhere"], "nowhere is not a workdir"),
     (["--only", "transformer"], "w has no weights of stage dvae yet: run `dalle train` on it first"),
     (["--mesh.data", "3"], "got a mesh of data=3, fsdp=1, model=1 for 8 devices"),
+    (["--mesh.data", "1", "--mesh.model", "8"], "stage transformer: an activation with axes ('batch', 'seq', 'heads'"),
+    (["--mesh.data", "8", "--stages.clip.batch", "9"], "stage clip: a batch of 9 does not divide over 8 devices"),
+    (["--mesh.model", "2", "--rules.embed", "model"], "stage transformer: params/"),
+    (["--workers", "-1"], "got workers -1, wanted 0 or more data-loading processes"),
+    (["--workdir", ""], "got an empty name, wanted a directory, or gs://BUCKET/NAME"),
+    (["--workdir", "s3://bucket/run"], "got s3://bucket/run, wanted a directory, or gs://BUCKET/NAME"),
+    (["--rollback"], "--rollback: training health has not stopped dvae or transformer or clip in"),
   ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(place, monkeypatch, capfd, tmp_path, flags, says):
@@ -546,6 +553,7 @@ def test_bad_input_is_one_line_and_exit_code_2(place, monkeypatch, capfd, tmp_pa
   assert says in printed.err
   assert printed.err.count("dalle: ") == 1
   assert printed.err.count("\n") == 1
+  assert not (tmp_path / "w").exists()
 
 
 def test_a_workdir_of_another_experiment_is_one_line(place, monkeypatch, capfd, tmp_path):

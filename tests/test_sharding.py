@@ -23,6 +23,20 @@ def boxed(shape, *names):
   return jax.eval_shape(lambda: sharding.axes(jax.nn.initializers.zeros, *names)(jax.random.key(0), shape))
 
 
+def test_the_table_shows_only_what_is_really_split():
+  mesh = sharding.make_mesh(sharding.MeshShape(data=8))
+  split = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=4, model=2))
+  for where, layout in ((mesh, "- -"), (split, "fsdp model")):
+    tree = {"kernel": boxed((8, 8), "embed", "mlp")}
+    placed = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      sharding.unbox(tree),
+      sharding.shardings(tree, where, Rules()),
+    )
+    (row,) = sharding.describe(placed)
+    assert (row.spec, row.bytes_per_device) == (layout, 256 // (1 if where is mesh else 8))
+
+
 def test_minus_one_takes_the_devices_that_are_left():
   assert dict(sharding.make_mesh(MeshShape()).shape) == {"data": 8, "fsdp": 1, "model": 1}
   assert dict(sharding.make_mesh(MeshShape(data=1, fsdp=-1, model=4)).shape) == {"data": 1, "fsdp": 2, "model": 4}

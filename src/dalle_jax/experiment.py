@@ -128,6 +128,8 @@ class Experiment:
   workers: int = 0
 
   def __post_init__(self) -> None:
+    if self.workers < 0:
+      raise UserError(f"got workers {self.workers}, wanted 0 or more data-loading processes")
     check(self)
 
   def stage(self, name: str) -> Stage:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
-from dalle_jax import __version__, config, places, processes, sharding
+from dalle_jax import __version__, config, places, processes, sharding, step_shapes
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -75,6 +76,8 @@ def run(
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
   _check_beforehand(experiment, names, Workdir.at(place))
+  if rollback and not places.in_bucket(place):
+    _check_rollback(Workdir.at(place), names)
   processes.agree(lambda: _facts(experiment, prepared))
   with contextlib.ExitStack() as stack:
     stack.enter_context(lock.held(place))
@@ -101,7 +104,7 @@ def _check_beforehand(experiment: Experiment, names: list[str], workdir: Workdir
     stage = experiment.stage(name)
     if stage.frozen or _stands_at(workdir, name) >= stage.steps:
       continue
-    sharding.check_batch(stage.batch, stage.accumulate, mesh, experiment.rules)
+    step_shapes.check(experiment, name, mesh)
     if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
       continue
     if not _stands_at(workdir, first):
@@ -138,14 +141,17 @@ def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> Workdir:
 
 
 def _roll_back(workdir: Workdir, names: list[str]) -> None:
-  """Has the batches passed over that stopped a stage. Raises UserError where nothing stopped one."""
-  found = {name: left_out.roll_back(workdir.path / name) for name in names}
-  # A launcher gives the flag to every start of a run.
-  if not any(found.values()) and not any(left_out.steps(workdir.path / name) for name in names):
-    raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir}: leave it out")
-  for name, steps in found.items():
-    if steps:
+  """Has the batches passed over that stopped a stage. Raises as `_check_rollback`."""
+  _check_rollback(workdir, names)
+  for name in names:
+    if steps := left_out.roll_back(workdir.path / name):
       _say(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
+
+
+def _check_rollback(workdir: Workdir, names: list[str]) -> None:
+  """Raises UserError where nothing stopped a stage, now or before. (A launcher gives the flag to every start.)"""
+  if not any(left_out.noted(workdir.path / name) for name in names):
+    raise UserError(f"--rollback: training health has not stopped {' or '.join(names)} in {workdir}: leave it out")
 
 
 def _run_stage(
@@ -186,6 +192,8 @@ def _run_stage(
       workers=experiment.workers,
     )
 
+  parts = f", in {stage.accumulate} parts" if stage.accumulate > 1 else ""
+  _say(f"{name}: batches of {stage.batch:,}, {stage.batch / mesh.size:g} a device{parts}; {_hosts(mesh)}")
   with workdir.timed(name):
     train(
       name=name,
@@ -214,6 +222,11 @@ def _run_stage(
       keep_best=stage.keep_best,
       log_every=stage.log_every,
     )
+
+
+def _hosts(mesh: Mesh) -> str:
+  hosts = len({device.process_index for device in mesh.devices.flat})
+  return "one process" if hosts == 1 else f"{hosts} processes of {mesh.size // hosts} devices"
 
 
 def _work(stage: Stage) -> Work:

@@ -38,7 +38,9 @@ class MeshShape:
   def __post_init__(self) -> None:
     sizes = [self.data, self.fsdp, self.model]
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-      raise UserError(f"got a mesh of {_sizes(self)}, wanted positive numbers, one of which may be -1")
+      raise UserError(
+        f"got a mesh of {_sizes(self)}, wanted positive numbers, one of them -1 at most (data, if not given)"
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
 
   Raises UserError when the shape does not use exactly these, or when slices share what is sent most.
   """
-  devices = jax.devices() if devices is None else devices
+  devices = _devices() if devices is None else devices
   sizes = [shape.data, shape.fsdp, shape.model]
   known = math.prod(size for size in sizes if size != -1)
   rest = len(devices) // known
@@ -106,6 +108,14 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
     within, between = [sizes[0] // slices, *sizes[1:]], [slices, 1, 1]
     grid = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
   return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _devices() -> Sequence[jax.Device]:
+  try:
+    return jax.devices()
+  except RuntimeError as error:
+    said = " ".join(str(error).split()).split(" (you may")[0][:100]
+    raise UserError(f"JAX finds no devices: {said}: install what drives them, or set JAX_PLATFORMS=cpu") from error
 
 
 def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
@@ -301,11 +311,20 @@ def describe(tree: Any) -> list[Row]:
   """A row for each array (or ShapeDtypeStruct with a sharding) of the tree, in the tree's order."""
   rows = []
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    spec = getattr(leaf.sharding, "spec", None) or PartitionSpec()
+    spec = _split(leaf.sharding)
     shard = math.prod(leaf.sharding.shard_shape(leaf.shape)) if leaf.sharding else math.prod(leaf.shape)
     entries = ["+".join(e) if isinstance(e, tuple) else e or "-" for e in (*spec, *[None] * (leaf.ndim - len(spec)))]
     rows.append(Row(path_name(path), leaf.shape, " ".join(entries), shard * leaf.dtype.itemsize))
   return rows
+
+
+def _split(layout: Any) -> list[Any]:
+  """The mesh axes that each dimension is really split over: those of more than one device."""
+  found = []
+  for entry in getattr(layout, "spec", ()):
+    names = entry if isinstance(entry, tuple) else (entry,)
+    found.append(tuple(name for name in names if name and layout.mesh.shape[name] > 1) or None)
+  return found
 
 
 def grouped(rows: Sequence[Row]) -> list[Row]:
@@ -321,7 +340,7 @@ def grouped(rows: Sequence[Row]) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
   """The rows as text in columns, with a line of totals."""
-  lines = [("parameter", "shape", "layout", "bytes per device")]
+  lines = [("parameter", "shape of each", "layout", "bytes per device, of all")]
   for row in rows:
     path = row.path if row.count == 1 else f"{row.count} of {row.path}"
     lines.append((path, "x".join(map(str, row.shape)) or "scalar", row.spec, f"{row.bytes_per_device:,}"))
@@ -349,7 +368,7 @@ def _spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: 
     if size % parts:
       raise UserError(
         f"{what}: its axis {name} of {size} does not divide over {parts} devices ({' x '.join(mesh_axes)}): "
-        f"change the mesh, the size, or rules.{name}"
+        f"change the mesh, the size, or --rules.{name} (with no value: not split)"
       )
     entries.append(_entry(mesh_axes))
   return PartitionSpec(*entries)

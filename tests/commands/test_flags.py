@@ -31,6 +31,12 @@ def parse(*argv):
   return flags.parse(FLAGS, argv, prog="dalle train")
 
 
+@pytest.mark.parametrize("got", ["2.5", "two", "1e3"])
+def test_a_number_that_is_none_is_told_in_our_words(got):
+  with pytest.raises(UserError, match=rf"got --stages.dvae.steps {got}, wanted a whole number \(all flags: "):
+    parse("--workdir", "w", "--stages.dvae.steps", got)
+
+
 def test_fields_of_the_experiment_are_flags_without_a_prefix():
   got = parse("--workdir", "w", "--stages.dvae.steps", "7")
   assert got.experiment == Outer(name="n", stages={"dvae": Inner(steps=7)})

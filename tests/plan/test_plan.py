@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dalle_jax import chips, cli, golden, sharding
+from dalle_jax import chips, cli, golden, sharding, step_shapes
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.ops.sparse_attention import gpu_code, tpu_cycles
-from dalle_jax.plan import ask, ceiling, compiled, draw, kernels, report, step, topologies
+from dalle_jax.plan import ask, ceiling, compiled, draw, kernels, report, topologies
 from dalle_jax.plan.hlo import Collective, Kernel, Program
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -122,7 +122,7 @@ def test_a_state_that_no_device_holds_is_refused_before_compiling():
   whole = golden.resolved("dalle_12b", ROOT)
   mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=8))
   whole = replace(whole, stages=whole.stages | {"transformer": replace(whole.stage("transformer"), batch=8)})
-  given = step.arguments(whole, "transformer", mesh)
+  given = step_shapes.arguments(whole, "transformer", mesh)
   state, frozen, _ = given
   assert compiled.on_a_device(state) == pytest.approx(4 * 4 * 12_293_832_192 / 8, rel=0.01)
   with pytest.raises(
@@ -135,7 +135,7 @@ def test_a_state_that_no_device_holds_is_refused_before_compiling():
 
 def test_what_the_compiler_says_of_too_much_is_read():
   mesh = sharding.make_mesh(sharding.MeshShape(data=1, fsdp=8))
-  given = compiled.of_training(*step.arguments(replace(tiny(), mesh=sharding.MeshShape()), "transformer", mesh))
+  given = compiled.of_training(*step_shapes.arguments(replace(tiny(), mesh=sharding.MeshShape()), "transformer", mesh))
   said = RuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.25G of 15.75G hbm. Exceeded")
   found = compiled.too_large(said, given, chips.named("v5e"))
   assert found.total == round(17.25 * 2**30)

@@ -286,5 +286,12 @@ def test_the_loop_says_what_it_trains_and_where_it_stands(toy, tmp_path, capsys)
   train(steps=6, **toy.options("denoise", tmp_path))
   said = capsys.readouterr().err.splitlines()
   assert said[0] == "denoise: 272 parameters on 1 cpu (data 1 x fsdp 1 x model 1), from scratch to step 4"
-  assert said[1].startswith("denoise: step 4/4  loss ")
-  assert said[2].endswith("going on from step 4 to step 6")
+  assert said[1] == "denoise: on each device parameters 0.0 MiB, optimizer 0.0 MiB, moving average 0.0 MiB"
+  assert said[2].startswith("denoise: step 4/4  loss ")
+  assert said[3].endswith("going on from step 4 to step 6")
+
+
+def test_a_trace_of_steps_that_do_not_come_is_told(toy, tmp_path, capsys):
+  train(steps=4, profile=(5, 6), **toy.options("denoise", tmp_path))
+  assert "nothing is traced: it goes from step 1 to 4, --profile begins at 5" in capsys.readouterr().err
+  assert not (tmp_path / "profile").exists()

@@ -62,6 +62,8 @@ def run(argv: list[str]) -> int:
     raise UserError("no topology: name at least one, as in --topology v5p:4x4x4")
   whole, stage = given.experiment, given.experiment.stage(given.stage)
   if given.batch is not None:
+    if given.batch < 1:
+      raise UserError(f"got --batch {given.batch}, wanted 1 or more")
     if largest:
       raise UserError("got --batch and --largest-batch: leave one of them out")
     whole = dataclasses.replace(

@@ -30,6 +30,7 @@ def text(result: dict[str, Any]) -> str:
     f"{'on each device':32}{'GiB':>9}",
     *(f"  {_name(kind):30}{memory[kind] / GIB:9.2f}" for kind in (DRAWING if draws else KINDS)),
     f"  {_inside(draws):30}{memory['caches' if draws else 'gradients'] / GIB:9.2f}",
+    f"  {'the rest: padding, program':30}{_rest(memory, draws) / GIB:9.2f}",
     f"  {'in all':30}{memory['total'] / GIB:9.2f} of {memory['limit'] / GIB:.2f}: {_fits(result)}",
     "",
     f"{result['flops_per_example']:.4g} FLOPs {'a picture' if draws else 'an example'}, {result['flops_per_step']:.4g} "
@@ -47,6 +48,10 @@ def text(result: dict[str, Any]) -> str:
   if "compile_s" in result:
     lines.append(f"traced in {result['lower_s']:.0f} s, compiled in {result['compile_s']:.0f} s")
   return "\n".join(lines)
+
+
+def _rest(memory: dict[str, int], draws: bool) -> int:
+  return max(0, memory["total"] - sum(memory[kind] for kind in (DRAWING if draws else KINDS)))
 
 
 def _searched(result: dict[str, Any]) -> list[str]:
@@ -87,6 +92,8 @@ def plot(results: Sequence[dict[str, Any]], file: Path) -> None:
     sizes = [result["memory"][kind] / GIB for result in results]
     left.barh(names, sizes, left=begin, label=_name(kind))
     begin = [a + b for a, b in zip(begin, sizes)]
+  rest = [max(0.0, result["memory"]["total"] / GIB - filled) for result, filled in zip(results, begin)]
+  left.barh(names, rest, left=begin, color="lightgray", label="padding, program")
   for i, result in enumerate(results):
     limit = result["memory"]["limit"] / GIB
     left.plot([limit, limit], [i - 0.45, i + 0.45], color="black")

@@ -51,6 +51,9 @@ class Topology:
         sizes = "x".join(map(str, self.shape))
         made = topologies.get_topology_desc(platform="tpu", topology_name=f"{self.chip.name}:{sizes}", **several)
     except jax.errors.JaxRuntimeError as error:
+      hosts = re.search(r'chips_per_host_bounds "(\S+)"', str(error))
+      if hosts:
+        raise UserError(f"no topology {self.name}: a slice is of whole hosts, each of {hosts[1]} chips") from None
       raise UserError(
         f"no topology {self.name}: {str(error).splitlines()[0].removeprefix('INVALID_ARGUMENT: ')}"
       ) from None

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dalle_jax import config, sharding
+from dalle_jax import config, sharding, step_shapes
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment
 from dalle_jax.models import flops, transformer
 from dalle_jax.ops.sparse_attention import tpu_cycles
-from dalle_jax.plan import ceiling, compiled, draw, hlo, kernels, step, topologies
+from dalle_jax.plan import ceiling, compiled, draw, hlo, kernels, topologies
 from dalle_jax.plan.topologies import Topology
 
 Result = dict[str, Any]
@@ -37,12 +37,12 @@ def plan(
   devices = topology.devices()
   mesh = sharding.make_mesh(whole.mesh, devices)
   stage, begin = whole.stage(name), time.monotonic()
-  given = (draw if sample else step).arguments(whole, name, mesh)
+  given = (draw if sample else step_shapes).arguments(whole, name, mesh)
   shapes = draw.sizes(whole, name, mesh, given) if sample else compiled.of_training(*given)
   compiled.check_room(shapes, topology.chip, len(devices))
   if check:
     return {}
-  lowered = (draw if sample else step).lower(whole, name, mesh, given)
+  lowered = (draw if sample else step_shapes).lower(whole, name, mesh, given)
   lowered_s, begin = time.monotonic() - begin, time.monotonic()
   flops_each = flops.of_drawing(stage.objective.model) if sample else stage.objective.flops()
   result = {

@@ -16,6 +16,11 @@ def steps(workdir: Path) -> frozenset[int]:
   return frozenset(_read(workdir / PASSED))
 
 
+def noted(workdir: Path) -> bool:
+  """Whether steps stopped the run, or are passed over."""
+  return bool(_read(workdir / STOPPED) or _read(workdir / PASSED))
+
+
 def record(workdir: Path, offending: Sequence[int]) -> None:
   """Notes the steps that stopped the run."""
   _write(workdir / STOPPED, offending)

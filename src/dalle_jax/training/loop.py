@@ -111,6 +111,9 @@ def train(
     run.progress.say(_banner(state, mesh, first, steps))
     if mesh.size > 1:
       run.progress.show(sharding.table(sharding.grouped(rows)))
+    run.progress.say(_sizes(like))
+    if profile and not (first < profile[0] <= steps):
+      run.progress.say(f"nothing is traced: it goes from step {first + 1} to {steps}, --profile begins at {profile[0]}")
     if note := run.throughput.unknown():
       run.progress.say(note)
     trace = Trace(profile if processes.index() == 0 else None, workdir / "profile")
@@ -213,6 +216,7 @@ class _Run:
     if not self.compile_s:
       self.compile_s = time.monotonic() - begin
       self._marked = time.monotonic()
+      self.progress.start_clock()
       self.goodput.add("compiling", self.compile_s)
     return result
 
@@ -340,6 +344,12 @@ def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:
   come = f"going on from step {first}" if first else "from scratch"
   hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
   return f"{count:,} parameters on {mesh.size} {device.device_kind}{hosts} ({where}), {come} to step {steps}"
+
+
+def _sizes(like: State) -> str:
+  kinds = {"parameters": like.params, "optimizer": like.opt, "moving average": like.ema}
+  bytes_of = {kind: sum(row.bytes_per_device for row in sharding.describe(tree)) for kind, tree in kinds.items()}
+  return "on each device " + ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in bytes_of.items() if size)
 
 
 def _close(data: Iterator[Batch]) -> None:

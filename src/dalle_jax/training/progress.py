@@ -38,6 +38,10 @@ class StepProgress:
       self._task = self._bar.add_task(name, total=steps, completed=first, rate="", loss="")
       self._bar.start()
 
+  def start_clock(self) -> None:
+    """What went before, such as compiling, counts neither for the rate nor for the time left."""
+    self._begin = self._clock()
+
   def say(self, text: str) -> None:
     """A line of its own, above the bar."""
     if self._bar is not None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dalle_jax import sharding
+from dalle_jax.errors import UserError
 from dalle_jax.experiment import Codes, Experiment, Stage, dvae_stage
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.training.step import State, abstract_state, make_step
@@ -52,6 +53,17 @@ def lower(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...]) -> j
   step = make_step(stage.objective, stage.optimizer, **options)
   with jax.set_mesh(mesh):  # what kernels ask for the kind of device that they are lowered for
     return step.lower(*given)
+
+
+def check(whole: Experiment, name: str, mesh: Mesh) -> None:
+  """Traces the stage's step, compiling nothing. Raises UserError, naming the stage, where it can't run on the mesh."""
+  stage = whole.stage(name)
+  options = {"seed": whole.seed, "mesh": mesh, "rules": whole.rules, "accumulate": stage.accumulate}
+  try:
+    step = make_step(stage.objective, stage.optimizer, **options)
+    step.eval_shape(*arguments(whole, name, mesh))
+  except UserError as error:
+    raise UserError(f"stage {name}: {error}") from error
 
 
 def _frozen(whole: Experiment, stage: Stage) -> Any:
