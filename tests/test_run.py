@@ -21,10 +21,12 @@ from PIL import Image
 from dalle_jax import cli, places, run
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
+from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepare import prepare
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import load
+from dalle_jax.models import dvae
 from dalle_jax.training import lease, metrics
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.workdir import Workdir
@@ -245,6 +247,31 @@ def test_the_same_seed_draws_the_same_pictures(place, whole):
   assert len(seen[0]) == 2
   assert seen[0] == seen[1]
   assert seen[0] != seen[2]
+
+
+@pytest.mark.slow
+def test_a_part_of_a_picture_is_given_and_the_rest_is_drawn(place, whole):
+  one = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8))
+  one.save(place / "given.png")
+  asked = ("sample", "whole", "a red circle", "--num", 2, "--image-prompt", "given.png")
+  parts = {"top": ("--rows", 2), "cropped": ("--rows", 2, "--crop-first"), "hole": ("--region", "1,1,3,3")}
+  drawn_codes = {}
+  for name, flags in parts.items():
+    _, said = dalle(place, *asked, *flags, "--out", name)
+    assert ("6 of the 12 codes given come after codes that are drawn" in said) == (name == "hole")
+    lines = (place / name / "samples.jsonl").read_text().splitlines()
+    drawn_codes[name] = [json.loads(line)["codes"] for line in lines]
+    assert "given.png" in (place / name / "index.html").read_text()
+  workdir = Workdir.open(whole[0])
+  picture = CentreCrop(size=16)(np.asarray(one), np.random.default_rng(0))
+  model = workdir.experiment().stage("dvae").objective.model
+  codes = np.asarray(dvae.encode_images(workdir.weights("dvae")[0], model, picture[None])).reshape(-1)
+  for codes_P in drawn_codes["top"]:
+    assert codes_P[:8] == codes[:8].tolist()
+  for codes_P in drawn_codes["hole"]:
+    np.testing.assert_array_equal(np.delete(codes_P, [5, 6, 9, 10]), np.delete(codes, [5, 6, 9, 10]))
+  assert drawn_codes["top"][0][8:] != drawn_codes["top"][1][8:]
+  assert len(drawn_codes["cropped"]) == 2
 
 
 @pytest.mark.slow

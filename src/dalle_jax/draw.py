@@ -1,17 +1,48 @@
 """Pictures of captions that a person types: drawn, ranked, written down."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from dalle_jax import evaluate
 from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.sampling import prompts
 from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+  """A picture, and which part of it is given.
+
+  The whole picture is encoded and its codes are cut, which then know of a few pixels below the cut; the paper does not
+  say how its 15x32 codes came about. crop_first: the picture is cut first, for `Top` alone.
+  """
+
+  name: str
+  image_HWC: UInt8[np.ndarray, "H W 3"]
+  part: prompts.Part
+  crop_first: bool = False
+
+  def codes(self, drawer: Drawer) -> Int[np.ndarray, " P"]:
+    """The codes given, negative where one is drawn. Raises UserError where the part does not lie in the picture."""
+    model = drawer.dvae
+    image_HWC = CentreCrop(size=model.image)(self.image_HWC, np.random.default_rng(0))
+    whole_hw = drawer.encode(image_HWC[None])[0]
+    given_P = self.part.given(whole_hw)
+    if not self.crop_first:
+      return given_P
+    upper = self.part.rows * model.image // model.grid
+    upper_hw = drawer.encode(image_HWC[None, :upper])[0]
+    return self.part.given(np.concatenate([upper_hw, whole_hw[len(upper_hw) :]]))
 
 
 def draw(
@@ -24,19 +55,24 @@ def draw(
   seed: int,
   batch: int,
   out: Path,
+  prompt: Prompt | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
-  say: told in a line what is cut off a long caption, that nothing ranks, or that a stage is not trained to its end.
-  Raises UserError for a caption without a word, where the run has no weights, or `out` can't be written.
+  prompt: a picture of which a part is given. say: told in a line what is cut off a long caption, that nothing ranks,
+  that a stage is not trained to its end, or what could not be seen of the part given. Raises UserError for a caption
+  without a word, where the run has no weights, the part does not lie in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
   text_CT = np.stack([_ids(words, caption, say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch)
+  given_P = None if prompt is None else prompt.codes(drawer)
+  if given_P is not None and (hidden := prompts.unseen(given_P)):
+    say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
   for line in _caveats(workdir, keep, num):
     say(line)
   done, total = 0, num * len(captions)
@@ -47,6 +83,7 @@ def draw(
     done += count
     progress("drawing", done, total)
 
+  given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
   samples = [
     Sample(
       caption=captions[drawn.caption],
@@ -57,7 +94,9 @@ def draw(
       score=None if drawn.scores_N is None else float(drawn.scores_N[number]),
       image_HWC=image_HWC,
     )
-    for drawn in drawer.draw(text_CT, num=num, seed=seed, keep=keep, sampling=sampling, progress=tell)
+    for drawn in drawer.draw(
+      text_CT, num=num, seed=seed, keep=keep, sampling=sampling, given_CP=given_CP, progress=tell
+    )
     for number, image_HWC in zip(drawn.kept_K, drawn.images_KHWC)
   ]
   about = {
@@ -68,6 +107,8 @@ def draw(
     "top-p": sampling.top_p or 1,
     "seed": seed,
   }
+  if prompt is not None:
+    about["picture"] = f"{prompt.name}: {prompt.part}"
   return write_gallery(out, samples, title="Drawn from captions", about=about)
 
 

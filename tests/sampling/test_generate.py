@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy_transformer import GRID, captions, config, weights
 
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
@@ -16,36 +17,7 @@ from dalle_jax.plan import hlo
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate, generate_recompute
 
-TEXT, GRID, WORDS = 5, 5, 17
 PLAIN = SamplingConfig()
-
-
-def config(mix, layers=2, last=None, kernel=3):
-  return transformer.Config(
-    text_vocab=WORDS,
-    text=TEXT,
-    image_vocab=24,
-    grid=GRID,
-    layers=layers,
-    heads=2,
-    head_dim=8,
-    mix=mix,
-    last=last,
-    kernel=kernel,
-  )
-
-
-def weights(cfg):
-  """Every parameter drawn at random, so that heads, norms and positions all count."""
-  shapes = sharding.unbox(jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0)))
-  rng = np.random.default_rng(1)
-  return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), shapes)
-
-
-def captions(count):
-  text = np.random.default_rng(0).integers(0, WORDS, (count, TEXT))
-  text[:, 3:] = WORDS + np.arange(3, TEXT)  # the pads of positions 3 and on
-  return jnp.asarray(text, jnp.int32)
 
 
 def drawn(how, cfg, params, *, count=2, samples=3, first=0, seed=0, sampling=PLAIN):

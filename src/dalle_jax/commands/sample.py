@@ -3,14 +3,17 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle sample WORKDIR "a caption" ["another" ...] [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1]
                     [--seed 0] [--out DIR] [--batch 256]
+                    [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
+With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
 
 
@@ -35,6 +38,13 @@ class Flags:
   batch: int = 256
   """Pictures drawn at the same time."""
 
+  image_prompt: str | None = None
+  """A picture of which a part is given."""
+  rows: int | None = None
+  """So many of its top rows of codes; the paper's 15 of 32."""
+  region: str | None = None
+  """All but the codes TOP,LEFT,BOTTOM,RIGHT, which are drawn anew."""
+
   def __post_init__(self) -> None:
     for name in ("num", "keep", "batch"):
       if (value := getattr(self, name)) is not None and value < 1:
@@ -51,6 +61,8 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   directory, captions, rest = _split(argv)
+  crop_first, two_panels = "--crop-first" in rest, "--two-panels" in rest
+  rest = [arg for arg in rest if arg not in ("--crop-first", "--two-panels")]
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle sample")
@@ -60,6 +72,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p)
+  prompt = _prompt(given, crop_first, two_panels)
   workdir = Workdir.open(directory)
   with progress.shown() as tell:
     page = draw.draw(
@@ -71,12 +84,32 @@ def run(argv: list[str]) -> int:
       seed=given.seed,
       batch=given.batch,
       out=given.out or workdir.path / "samples",
+      prompt=prompt,
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )
   workdir.keep()
   print(workdir.place / "samples" / page.name if workdir.mirror and given.out is None else page)
   return 0
+
+
+def _prompt(given: Flags, crop_first: bool, two_panels: bool) -> Any:
+  """The picture that is given in part, or None. Raises UserError where the flags don't fit together."""
+  from dalle_jax.draw import Prompt
+  from dalle_jax.sampling import prompts
+
+  if given.image_prompt is None:
+    if given.rows is not None or given.region is not None or crop_first or two_panels:
+      raise UserError("--rows, --region, --crop-first and --two-panels want a picture: --image-prompt PICTURE")
+    return None
+  if (given.rows is None) == (given.region is None):
+    raise UserError("--image-prompt wants --rows (how many stay), or --region TOP,LEFT,BOTTOM,RIGHT (what is drawn)")
+  if crop_first and given.rows is None:
+    raise UserError("--crop-first is for --rows alone: a rectangle has no upper part to be encoded by itself")
+  part = prompts.Top(rows=given.rows) if given.rows is not None else prompts.Region.parse(given.region)
+  image_HWC = prompts.read_picture(given.image_prompt)
+  image_HWC = prompts.two_panels(image_HWC) if two_panels else image_HWC
+  return Prompt(name=Path(given.image_prompt).name, image_HWC=image_HWC, part=part, crop_first=crop_first)
 
 
 def _split(argv: list[str]) -> tuple[str, list[str], list[str]]:

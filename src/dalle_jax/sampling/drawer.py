@@ -53,12 +53,14 @@ class Drawer:
     seed: int,
     keep: int | None = None,
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008  it is frozen
+    given_CP: Int[np.ndarray, "C P"] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> Iterator[Drawn]:
     """Draws `num` samples of each caption (token ids) and yields them caption by caption, in order.
 
     A sample depends on the seed, its caption's place in `text_CT` and its own number, not on `batch`. Memory holds one
-    batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). progress: called
+    batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that
+    are not drawn, negative where one is. progress: called
     after each batch with how many pictures it brought.
     """
     captions, samples = self._plan(text_CT.shape[0], num)
@@ -70,7 +72,8 @@ class Drawer:
       parts: list[list[Drawn]] = [[] for _ in range(wanted)]
       for start in range(0, num, samples):
         sample_S, fresh = np.arange(start, start + samples), min(samples, num - start)
-        drawn = self._draw_batch(text_CT[numbers_C], key, numbers_C, sample_S, sampling)
+        given = None if given_CP is None else given_CP[numbers_C]
+        drawn = self._draw_batch(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given)
         for i, part in enumerate(drawn[:wanted]):
           parts[i] = [_merge([*parts[i], _first(part, fresh)], num if keep is None else keep)]
         if progress:
@@ -81,6 +84,10 @@ class Drawer:
     """The pictures of codes in raster order."""
     codes_Nhw = jnp.asarray(codes_NP).reshape(-1, self.dvae.grid, self.dvae.grid)
     return np.asarray(dvae.decode_images(self.dvae_params, self.dvae, codes_Nhw))
+
+  def encode(self, images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
+    """The codes of pictures as large as the dVAE's, or of their upper parts."""
+    return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, jnp.asarray(images_NHWC)))
 
   def score(
     self, text_CT: Int[np.ndarray, "C T"], images_CSHWC: UInt8[np.ndarray, "C S H W 3"]
@@ -105,6 +112,7 @@ class Drawer:
     caption_C: Int[np.ndarray, " C"],
     sample_S: Int[np.ndarray, " S"],
     sampling: SamplingConfig,
+    given_CP: Int[np.ndarray, "C P"] | None,
   ) -> list[Drawn]:
     codes_CSP = np.asarray(
       generate(
@@ -115,6 +123,7 @@ class Drawer:
         jnp.asarray(sample_S, jnp.int32),
         model=self.transformer,
         sampling=sampling,
+        given_CN=None if given_CP is None else jnp.asarray(given_CP, jnp.int32),
       )
     )
     images_RHWC = self.decode(codes_CSP.reshape(-1, codes_CSP.shape[-1]))

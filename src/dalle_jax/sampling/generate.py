@@ -31,12 +31,14 @@ def generate(
   *,
   model: transformer.Config,
   sampling: SamplingConfig,
+  given_CN: Int[Array, "C N"] | None = None,
   mesh: Mesh | None = None,
   rules: Rules = Rules(),
 ) -> Int[Array, "C S N"]:
   """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
 
   key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
+  given_CN: codes that are not drawn, negative where one is; noise and what is drawn elsewhere is as without it.
   mesh: where the parameters lie, by these rules. They stay there; rows and their caches are split as a batch is, the
   captions too where C divides. Where neither C nor S does, rows and the keys of their caption lie apart, and more goes
   round. Raises UserError where the rows, C S, do not divide over the mesh.
@@ -44,7 +46,7 @@ def generate(
   if mesh:
     sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)
   with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
-    return _generate(params, text_CT, key, caption_C, sample_S, model, sampling)
+    return _generate(params, text_CT, key, caption_C, sample_S, model, sampling, given_CN)
 
 
 def _generate(
@@ -55,6 +57,7 @@ def _generate(
   sample_S: Array,
   model: transformer.Config,
   sampling: SamplingConfig,
+  given_CN: Array | None,
 ) -> Array:
   params, model = transformer.unroll(params, model)
   net = transformer.Transformer(model)
@@ -66,7 +69,7 @@ def _generate(
   def step(carry, j):
     code_B, caches = carry
     logits_BV, caches = net.apply({"params": params}, code_B, caches, j, method="decode_step")
-    code_B = choose(logits_BV, keys_B, j, sampling)
+    code_B = _or_given(choose(logits_BV, keys_B, j, sampling), given_CN, j, samples)
     return (code_B, caches), code_B
 
   first_B = jnp.zeros(captions * samples, jnp.int32)  # not read at position 0
@@ -84,6 +87,7 @@ def generate_recompute(
   *,
   model: transformer.Config,
   sampling: SamplingConfig,
+  given_CN: Int[Array, "C N"] | None = None,
 ) -> Int[Array, "C S N"]:
   """What `generate` means: the whole stream computed anew for every token, as in training."""
   net = transformer.Transformer(model)
@@ -93,10 +97,20 @@ def generate_recompute(
 
   def step(codes_BN, j):
     logits_BNV = net.apply({"params": params}, text_BT, codes_BN).image_BNV
-    return codes_BN.at[:, j].set(choose(logits_BNV[:, j], keys_B, j, sampling)), None
+    code_B = _or_given(choose(logits_BNV[:, j], keys_B, j, sampling), given_CN, j, samples)
+    return codes_BN.at[:, j].set(code_B), None
 
   codes_BN, _ = jax.lax.scan(step, jnp.zeros((captions * samples, total), jnp.int32), jnp.arange(total))
   return codes_BN.reshape(captions, samples, total)
+
+
+def _or_given(
+  code_B: Int[Array, " B"], given_CN: Int[Array, "C N"] | None, j: Int[Array, ""], samples: int
+) -> Int[Array, " B"]:
+  if given_CN is None:
+    return code_B
+  given_B = jnp.repeat(given_CN[:, j].astype(jnp.int32), samples)
+  return jnp.where(given_B < 0, code_B, given_B)
 
 
 def _row_keys(key: Key[Array, ""], caption_C: Int[Array, " C"], sample_S: Int[Array, " S"]) -> Key[Array, " B"]:

@@ -1,0 +1,35 @@
+"""`dalle sample`: what its flags ask for together, told before anything is loaded."""
+
+import pytest
+from PIL import Image
+
+from dalle_jax import cli
+
+
+@pytest.mark.parametrize(
+  ("flags", "says"),
+  [
+    (["--rows", "2"], "--rows, --region, --crop-first and --two-panels want a picture: --image-prompt PICTURE"),
+    (["--crop-first"], "want a picture: --image-prompt PICTURE"),
+    (["--image-prompt", "one.png"], "--image-prompt wants --rows (how many stay), or --region TOP,LEFT,BOTTOM,RIGHT"),
+    (
+      ["--image-prompt", "one.png", "--rows", "1", "--region", "0,0,1,1"],
+      "--image-prompt wants --rows (how many stay)",
+    ),
+    (["--image-prompt", "one.png", "--region", "0,0,1"], "got a region 0,0,1, wanted top,left,bottom,right in codes"),
+    (["--image-prompt", "one.png", "--region", "0,0,1,1", "--crop-first"], "--crop-first is for --rows alone"),
+    (["--image-prompt", "no.png", "--rows", "1"], "cannot read the picture no.png: No such file or directory"),
+    (["--image-prompt", "text.png", "--rows", "1"], "cannot read the picture text.png: it is no picture that can be"),
+    (["--image-prompt", "one.png", "--rows", "x"], "got --rows x, wanted a whole number"),
+    (["--image-prompt", "one.png", "--rows", "1"], "nowhere is not a workdir: it holds no experiment.json"),
+  ],
+)
+def test_what_does_not_fit_together_is_one_line(tmp_path, monkeypatch, capsys, flags, says):
+  monkeypatch.chdir(tmp_path)
+  Image.new("RGB", (4, 4)).save("one.png")
+  (tmp_path / "text.png").write_text("text")
+  assert cli.main(["sample", "nowhere", "a cat", *flags]) == 2
+  printed = capsys.readouterr()
+  assert says in printed.err
+  assert printed.err.count("\n") == 1
+  assert len(printed.err) <= 200
