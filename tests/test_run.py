@@ -221,6 +221,20 @@ def test_pictures_are_drawn_from_captions_and_the_best_are_kept(place, whole):
 
 
 @pytest.mark.slow
+def test_captions_come_from_a_file_too_and_long_ones_are_refused_where_that_is_asked_for(place, whole):
+  (place / "captions.txt").write_text("a blue square\n\n  a green star \n")
+  dalle(place, "sample", "whole", "a red circle", "--captions", "captions.txt", "--num", 1, "--out", "of-a-file")
+  rows = [json.loads(line) for line in (place / "of-a-file/samples.jsonl").read_text().splitlines()]
+  assert [row["caption"] for row in rows] == ["a red circle", "a blue square", "a green star"]
+  long = "a red circle and a blue square " * 20
+  _, said = dalle(place, "sample", "whole", long, "--num", 1, "--out", "long")
+  assert "tokens; only the first 95 are read" in said
+  line = refused(place, "sample", "whole", long, "--num", 1, "--strict", "--out", "strict")
+  assert re.search(r"has \d+ tokens, wanted at most 95: shorten it", line)
+  assert not (place / "strict").exists()
+
+
+@pytest.mark.slow
 def test_without_clip_the_first_pictures_are_kept_and_this_is_said(place, whole):
   copied(place, whole, "unranked", "clip")
   said = "no CLIP is trained in this run: the first 1 of 2 pictures are kept, and not the best"

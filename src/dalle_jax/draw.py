@@ -56,19 +56,21 @@ def draw(
   batch: int,
   out: Path,
   prompt: Prompt | None = None,
+  strict: bool = False,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
-  prompt: a picture of which a part is given. say: told in a line what is cut off a long caption, that nothing ranks,
-  that a stage is not trained to its end, or what could not be seen of the part given. Raises UserError for a caption
-  without a word, where the run has no weights, the part does not lie in the picture, or `out` can't be written.
+  prompt: a picture of which a part is given; strict: whether a caption that is too long is refused. say: told in a line
+  what is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen
+  of the part given. Raises UserError for a caption without a word, where the run has no weights, the part does not lie
+  in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
-  text_CT = np.stack([_ids(words, caption, say) for caption in captions])
+  text_CT = np.stack([_ids(words, caption, strict, say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch)
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
@@ -129,11 +131,13 @@ def _caveats(workdir: Workdir, keep: int, num: int) -> list[str]:
   return lines
 
 
-def _ids(words: Tokenizer, caption: str, say: Callable[[str], object]) -> np.ndarray:
-  """The caption's token ids. Raises UserError when there are none."""
+def _ids(words: Tokenizer, caption: str, strict: bool, say: Callable[[str], object]) -> np.ndarray:
+  """The caption's token ids. Raises UserError when there are none, or, when that is `strict`, too many."""
   count, most = len(words.encode(caption)), words.cfg.length - 1
   if not count:
     raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
+  if count > most and strict:
+    raise UserError(f"the caption {caption[:40]!r}... has {count} tokens, wanted at most {most}: shorten it")
   if count > most:
     say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
   return words.ids(caption)

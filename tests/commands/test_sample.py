@@ -9,6 +9,9 @@ from dalle_jax import cli
 @pytest.mark.parametrize(
   ("flags", "says"),
   [
+    (["--captions", "no.txt"], "cannot read the captions no.txt: No such file or directory"),
+    (["--captions", "blank.txt"], "blank.txt holds no caption, wanted one on each line"),
+    (["--captions", "one.png"], "cannot read the captions one.png: byte 0 is no UTF-8; save it as UTF-8"),
     (["--rows", "2"], "--rows, --region, --crop-first and --two-panels want a picture: --image-prompt PICTURE"),
     (["--crop-first"], "want a picture: --image-prompt PICTURE"),
     (["--image-prompt", "one.png"], "--image-prompt wants --rows (how many stay), or --region TOP,LEFT,BOTTOM,RIGHT"),
@@ -28,6 +31,7 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, monkeypatch, capsys, f
   monkeypatch.chdir(tmp_path)
   Image.new("RGB", (4, 4)).save("one.png")
   (tmp_path / "text.png").write_text("text")
+  (tmp_path / "blank.txt").write_text("\n  \n")
   assert cli.main(["sample", "nowhere", "a cat", *flags]) == 2
   printed = capsys.readouterr()
   assert says in printed.err

@@ -8,11 +8,13 @@ from typing import Any
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle sample WORKDIR "a caption" ["another" ...] [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1]
+usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
+                    [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1]
                     [--seed 0] [--out DIR] [--batch 256]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
+--strict refuses captions that are longer than what is read of them, which otherwise are cut off with a warning.
 With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
 
@@ -21,6 +23,8 @@ With --image-prompt a part of a picture is given: its top rows of codes, or all 
 class Flags:
   """Draws pictures from captions and keeps those that CLIP ranks first."""
 
+  captions: str | None = None
+  """A file with a caption on each line, drawn after those of the command."""
   num: int = 64
   """Pictures drawn of each caption."""
   keep: int | None = None
@@ -61,8 +65,8 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   directory, captions, rest = _split(argv)
-  crop_first, two_panels = "--crop-first" in rest, "--two-panels" in rest
-  rest = [arg for arg in rest if arg not in ("--crop-first", "--two-panels")]
+  bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict")}
+  rest = [arg for arg in rest if arg not in bare]
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle sample")
@@ -72,7 +76,12 @@ def run(argv: list[str]) -> int:
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p)
-  prompt = _prompt(given, crop_first, two_panels)
+  captions += _captions(given.captions)
+  if not captions:
+    raise UserError(
+      'no caption to draw; wanted: dalle sample WORKDIR "a red circle" ["another caption" ...] [--captions FILE]'
+    )
+  prompt = _prompt(given, bare["--crop-first"], bare["--two-panels"])
   workdir = Workdir.open(directory)
   with progress.shown() as tell:
     page = draw.draw(
@@ -85,6 +94,7 @@ def run(argv: list[str]) -> int:
       batch=given.batch,
       out=given.out or workdir.path / "samples",
       prompt=prompt,
+      strict=bare["--strict"],
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )
@@ -112,12 +122,25 @@ def _prompt(given: Flags, crop_first: bool, two_panels: bool) -> Any:
   return Prompt(name=Path(given.image_prompt).name, image_HWC=image_HWC, part=part, crop_first=crop_first)
 
 
+def _captions(file: str | None) -> list[str]:
+  """The captions of a file, a line each. Raises UserError where it can't be read, or holds none."""
+  if file is None:
+    return []
+  try:
+    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+  except OSError as error:
+    raise UserError(f"cannot read the captions {file}: {error.strerror}") from error
+  except UnicodeDecodeError as error:
+    raise UserError(f"cannot read the captions {file}: byte {error.start} is no UTF-8; save it as UTF-8") from error
+  if not any(lines):
+    raise UserError(f"{file} holds no caption, wanted one on each line")
+  return [line for line in lines if line]
+
+
 def _split(argv: list[str]) -> tuple[str, list[str], list[str]]:
   """The workdir, the captions that follow it, and the flags."""
   begin = next((i for i, word in enumerate(argv) if word.startswith("--")), len(argv))
-  directory, *captions = argv[:begin] or [""]
-  if not captions:
-    raise UserError(
-      'no caption to draw; wanted: dalle sample WORKDIR "a red circle" ["another caption" ...] [--num 64]'
-    )
+  if not begin:
+    raise UserError(f'no workdir given, got {argv[0]} first; wanted: dalle sample WORKDIR "a red circle" [--num 64]')
+  directory, *captions = argv[:begin]
   return directory, captions, argv[begin:]
