@@ -85,6 +85,8 @@ launch-checkers:  ## put what checks launch/ (Kubernetes' schemas, XPK, SkyPilot
 	.venv-launch/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate==1.37.0 xpk==1.16.0 skypilot==0.14.1
 
 test-gpu: $(READY)  ## run the tests that need an NVIDIA GPU (of compute capability 9.0, with dalle-jax[cuda] installed)
+	@JAX_PLATFORMS=cuda,cpu $(ENV)/bin/python -c "import jax; jax.devices('cuda')" >/dev/null 2>&1 || \
+	  { echo "make test-gpu wants an NVIDIA GPU and dalle-jax[cuda], and JAX finds none" >&2; exit 2; }
 	JAX_PLATFORMS=cuda,cpu timeout 900 $(ENV)/bin/python -m pytest -m gpu
 
 lint: $(READY)  ## ruff, without changing anything

@@ -29,6 +29,7 @@ from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.schedules import Constant, Linear
 from dalle_jax.training import metrics
@@ -546,6 +547,7 @@ TABLE = (
   ("stages.*.examples.crops", unless_none(plus(3), 2), batch),
   ("stages.*.examples.dir", to("another"), encoded_elsewhere),
   ("stages.*.examples.near_misses", lambda value: not value, lambda *args: _near_misses(*args)),
+  ("stages.*.examples.drop_captions", plus(0.6), lambda *args: _drop_captions(*args)),
   # The objectives.
   ("stages.*.objective.kl.steps", plus(1), step),
   ("stages.*.objective.kl.warmup", plus(1), step),
@@ -620,6 +622,12 @@ def _near_misses(world, whole, path, new):
   """More captions in CLIP's batches; where nothing reads them, they are refused."""
   clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
   return (batch if clip else refused)(world, whole, path, new)
+
+
+def _drop_captions(world, whole, path, new):
+  """Empty captions in the transformer's batches; where nothing has a use for them, they are refused."""
+  transformer = isinstance(whole.stages[path.split(".")[1]].objective, TransformerNll)
+  return (batch if transformer else refused)(world, whole, path, new)
 
 
 def entry(path):

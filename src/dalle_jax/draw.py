@@ -12,6 +12,7 @@ from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import prompts
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
@@ -57,12 +58,14 @@ def draw(
   out: Path,
   prompt: Prompt | None = None,
   strict: bool = False,
+  against: str | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
-  prompt: a picture of which a part is given; strict: whether a caption that is too long is refused. say: told in a line
+  prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a
+  caption that guidance leads away from, the empty one if None. say: told in a line
   what is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen
   of the part given. Raises UserError for a caption without a word, where the run has no weights, the part does not lie
   in the picture, or `out` can't be written.
@@ -75,7 +78,7 @@ def draw(
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
-  for line in _caveats(workdir, keep, num):
+  for line in [*_caveats(workdir, keep, num), *_unguided(workdir, sampling)]:
     say(line)
   done, total = 0, num * len(captions)
   progress("drawing", 0, total)
@@ -86,6 +89,7 @@ def draw(
     progress("drawing", done, total)
 
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
+  against_CT = None if against is None else np.tile(_ids(words, against, strict, say), (len(captions), 1))
   samples = [
     Sample(
       caption=captions[drawn.caption],
@@ -97,7 +101,7 @@ def draw(
       image_HWC=image_HWC,
     )
     for drawn in drawer.draw(
-      text_CT, num=num, seed=seed, keep=keep, sampling=sampling, given_CP=given_CP, progress=tell
+      text_CT, num=num, seed=seed, keep=keep, sampling=sampling, given_CP=given_CP, against_CT=against_CT, progress=tell
     )
     for number, image_HWC in zip(drawn.kept_K, drawn.images_KHWC)
   ]
@@ -107,11 +111,22 @@ def draw(
     "temperature": sampling.temperature,
     "top-k": sampling.top_k or "all",
     "top-p": sampling.top_p or 1,
+    "guidance": sampling.guidance,
     "seed": seed,
   }
+  if against is not None:
+    about["against"] = against
   if prompt is not None:
     about["picture"] = f"{prompt.name}: {prompt.part}"
   return write_gallery(out, samples, title="Drawn from captions", about=about)
+
+
+def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
+  """What a person should know of guidance with a transformer that never saw an empty caption."""
+  stages = {name: s for name, s in workdir.experiment().stages.items() if isinstance(s.objective, TransformerNll)}
+  if sampling.guidance == 1 or all(stage.examples.drop_captions for stage in stages.values()):
+    return []
+  return [f"{' and '.join(stages)}: drop_captions was 0 in training, so guidance compares with a caption never seen"]
 
 
 def _caveats(workdir: Workdir, keep: int, num: int) -> list[str]:

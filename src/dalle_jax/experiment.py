@@ -35,26 +35,29 @@ class Pictures:
   """A stage reads pictures: pixels cropped anew each time they come up, with one of their captions or without.
 
   crops: None draws a fresh crop each time; N draws one of the N seeded crops that `Codes(crops=N)` encodes;
-  near_misses: for CLIP, each caption also comes with a few words exchanged (`data.near_misses`), among the negatives.
+  near_misses: for CLIP, each caption also comes with a few words exchanged (`data.near_misses`), among the negatives;
+  drop_captions: for the transformer, how often a caption is taken away, so that guidance has what to compare with.
   """
 
   crop: Stage1Crop | Stage2Crop | CentreCrop
   captions: bool = False
   crops: int | None = None
   near_misses: bool = False
+  drop_captions: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Codes:
   """A stage reads the dVAE's codes of `crops` numbered stage-2 crops of each picture, with one of its captions.
 
-  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses: as
-  of Pictures.
+  dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses,
+  drop_captions: as of Pictures.
   """
 
   crops: int = 1
   dir: str | None = None
   near_misses: bool = False
+  drop_captions: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,10 @@ def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> No
     raise UserError(
       f"stage {name} has near_misses, which only CLIP has a use for: set its examples.near_misses to False"
     )
+  if not 0 <= stage.examples.drop_captions < 1:
+    raise UserError(f"stage {name} has drop_captions {stage.examples.drop_captions}, wanted 0 or more and less than 1")
+  if stage.examples.drop_captions and not isinstance(stage.objective, TransformerNll):
+    raise UserError(f"stage {name} has drop_captions, which only a transformer has a use for: set it to 0")
   if (own is not None or isinstance(stage.examples, Codes)) and dvae is None:
     raise UserError(f"stage {name} needs a dVAE's codes, the experiment has no dVAE stage: add one, or one with `from`")
   if own is not None and own != dvae:

@@ -301,9 +301,10 @@ def _examples(
     if found is None and stage.examples.dir is None:
       workdir.fetch("codes")
     source = (found or codes.open_codes(stage.examples.dir or workdir.codes)).source(split)
-    return source, views.CodesView(tokenizer=words, near_misses=misses)
+    return source, views.CodesView(tokenizer=words, near_misses=misses, drop_captions=stage.examples.drop_captions)
   own: Pictures = stage.examples
-  view = views.PictureView(crop=own.crop, tokenizer=words, near_misses=misses, crops=own.crops, seed=seed)
+  read = {"tokenizer": words, "near_misses": misses, "drop_captions": own.drop_captions}
+  view = views.PictureView(crop=own.crop, crops=own.crops, seed=seed, **read)
   return prepared.source(split), view
 
 

@@ -12,6 +12,8 @@ from dalle_jax import cli
     (["--captions", "no.txt"], "cannot read the captions no.txt: No such file or directory"),
     (["--captions", "blank.txt"], "blank.txt holds no caption, wanted one on each line"),
     (["--captions", "one.png"], "cannot read the captions one.png: byte 0 is no UTF-8; save it as UTF-8"),
+    (["--against", "a dog"], "--against is read by guidance alone: add --guidance 3, or leave it out"),
+    (["--guidance", "-1"], "got guidance=-1.0, wanted 1 (none) or more, or 0 to draw without the caption"),
     (["--rows", "2"], "--rows, --region, --crop-first and --two-panels want a picture: --image-prompt PICTURE"),
     (["--crop-first"], "want a picture: --image-prompt PICTURE"),
     (["--image-prompt", "one.png"], "--image-prompt wants --rows (how many stay), or --region TOP,LEFT,BOTTOM,RIGHT"),

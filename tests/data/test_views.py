@@ -169,3 +169,21 @@ def test_both_views_add_the_same_near_miss_and_nothing_else_changes(both):
     for name, value in plain_view(pictures[key], rng()).items():
       np.testing.assert_array_equal(value, seen[name])
   assert missed >= len(pictures)
+
+
+def test_captions_are_dropped_at_their_rate_from_both_views_alike_and_nothing_else_changes(both):
+  pictures, their_codes, words = both
+  view = dataclasses.replace(pixels_view(words), drop_captions=0.3)
+  codes_view = CodesView(tokenizer=words, drop_captions=0.3)
+  empty, dropped, looks = words.ids(""), 0, 400
+  assert (empty >= WORDS.vocab).all()
+  for i in range(looks):
+    rng = lambda: np.random.default_rng(i)  # noqa: B023, E731
+    seen, of_codes = view(pictures["3"], rng()), codes_view(their_codes["3"], rng())
+    np.testing.assert_array_equal(seen["text"], of_codes["text"])
+    plain = pixels_view(words)(pictures["3"], rng())
+    np.testing.assert_array_equal(seen["image"], plain["image"])
+    is_empty = (seen["text"] == empty).all()
+    dropped += is_empty
+    assert is_empty or (seen["text"] == plain["text"]).all()
+  assert 0.22 * looks < dropped < 0.38 * looks

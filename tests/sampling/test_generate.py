@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_transformer import GRID, captions, config, weights
+from toy_transformer import GRID, TEXT, WORDS, captions, config, weights
 
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
@@ -69,6 +69,53 @@ def test_the_most_likely_tokens_are_the_forward_pass_s_own(row):
   codes = drawn(generate, cfg, params, samples=1, sampling=SamplingConfig(temperature=0.0))[:, 0]
   logits = transformer.Transformer(cfg).apply({"params": params}, captions(2), jnp.asarray(codes))
   np.testing.assert_array_equal(np.argmax(logits.image_BNV, axis=-1), codes)
+
+
+OTHER = captions(8)[5:7]
+
+
+def guided(how, cfg, params, guidance, against=None, temperature=1.0):
+  sampling = SamplingConfig(guidance=guidance, temperature=temperature)
+  return drawn(functools.partial(how, against_CT=against), cfg, params, sampling=sampling)
+
+
+@pytest.mark.parametrize("against", [None, OTHER], ids=["empty", "another"])
+@pytest.mark.parametrize("guidance", [0.5, 3.0])
+def test_guided_drawing_is_full_recomputation(guidance, against):
+  cfg = config(("row", "column"), layers=3, last="conv")
+  params = weights(cfg)
+  got = guided(generate, cfg, params, guidance, against)
+  np.testing.assert_array_equal(got, guided(generate_recompute, cfg, params, guidance, against))
+  assert (got != drawn(generate, cfg, params)).any()
+
+
+def test_guidance_of_nothing_draws_what_it_leads_away_from(row):
+  got = guided(generate, *row, 0.0, OTHER)
+  instead = generate(
+    row[1], OTHER, jax.random.key(0), jnp.arange(2), jnp.arange(3), model=row[0], sampling=SamplingConfig()
+  )
+  np.testing.assert_array_equal(got, instead)
+
+
+def test_guidance_is_along_the_line_through_both(row):
+  cfg, params = row
+  codes = guided(generate, cfg, params, 2.0, OTHER, temperature=0.0)[:, 0]
+  net = transformer.Transformer(cfg)
+  told, other = (net.apply({"params": params}, text, jnp.asarray(codes)).image_BNV for text in (captions(2), OTHER))
+  np.testing.assert_array_equal(np.argmax(2 * told - other, axis=-1), codes)
+
+
+def test_what_guidance_leads_away_from_is_the_empty_caption_where_none_is_named(row):
+  empty = jnp.tile(WORDS + jnp.arange(TEXT, dtype=jnp.int32), (2, 1))
+  np.testing.assert_array_equal(guided(generate, *row, 2.0), guided(generate, *row, 2.0, empty))
+
+
+def test_guidance_on_eight_devices_is_that_on_one():
+  cfg = config(("row", "column"), layers=3, last="conv")
+  params = weights(cfg)
+  sampling = SamplingConfig(guidance=2.0)
+  got = on_a_mesh(cfg, params, count=2, samples=4, sampling=sampling)
+  np.testing.assert_array_equal(got, drawn(generate, cfg, params, count=2, samples=4, sampling=sampling))
 
 
 MESH = sharding.MeshShape(data=2, fsdp=2, model=2)

@@ -9,7 +9,7 @@ from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
-                    [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1]
+                    [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
                     [--seed 0] [--out DIR] [--batch 256]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
 
@@ -35,6 +35,10 @@ class Flags:
   """Draw only from the k most likely tokens; 0: from all."""
   top_p: float = 1.0
   """Draw only from the fewest tokens that hold this much of the probability; 1: from all."""
+  guidance: float = 1.0
+  """How far from the logits without the caption to those with it, and past them above 1; costs as much again."""
+  against: str | None = None
+  """A caption that guidance leads away from; the empty one if not said."""
   seed: int = 0
   """The same seed draws the same pictures."""
   out: Path | None = None
@@ -55,6 +59,8 @@ class Flags:
         raise UserError(f"got --{name} {value}, wanted at least 1")
     if self.keep is not None and self.keep > self.num:
       raise UserError(f"got --keep {self.keep} of --num {self.num}, wanted no more than are drawn: lower --keep")
+    if self.against is not None and self.guidance == 1:
+      raise UserError("--against is read by guidance alone: add --guidance 3, or leave it out")
     if self.top_k < 0:
       raise UserError(f"got --top-k {self.top_k}, wanted 1 or more, or 0 for all tokens")
 
@@ -75,7 +81,9 @@ def run(argv: list[str]) -> int:
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
-  sampling = SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p)
+  sampling = SamplingConfig(
+    temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
+  )
   captions += _captions(given.captions)
   if not captions:
     raise UserError(
@@ -95,6 +103,7 @@ def run(argv: list[str]) -> int:
       out=given.out or workdir.path / "samples",
       prompt=prompt,
       strict=bare["--strict"],
+      against=given.against,
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )

@@ -19,12 +19,14 @@ from dalle_jax.data.near_misses import NearMisses
 class PictureView:
   """{"image": uint8[S, S, 3]} and, with a tokenizer, {"text": int32[T]}; with near misses, {"negative_text": int32[T]}.
 
-  crops: None crops anew each time; N takes one of the N crops that `codes.encode` numbers for the same seed.
+  drop_captions: how often the caption is the empty one. crops: None crops anew each time; N takes one of the N crops
+  that `codes.encode` numbers for the same seed.
   """
 
   crop: Crop
   tokenizer: Tokenizer | None = None
   near_misses: NearMisses | None = None
+  drop_captions: float = 0.0
   crops: int | None = None
   seed: int = 0
 
@@ -35,7 +37,8 @@ class PictureView:
     else:
       number = int(rng.integers(self.crops))
       image_SSC = numbered_crop(self.crop, example["image"], seed=self.seed, key=example["key"], number=number)
-    return _with_near_miss({"image": image_SSC} | text, self.near_misses, rng)
+    seen = _perhaps_untold({"image": image_SSC} | text, self.tokenizer, self.drop_captions, rng)
+    return _with_near_miss(seen, self.near_misses, rng)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,17 +49,25 @@ class CodesView:
 
   tokenizer: Tokenizer
   near_misses: NearMisses | None = None
+  drop_captions: float = 0.0
 
   def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
     text_T = one_caption(example["captions"], self.tokenizer, rng)  # first, as above
     number = int(rng.integers(len(example["codes"])))
     seen = {"codes": example["codes"][number].reshape(-1), "text": text_T}
+    seen = _perhaps_untold(seen, self.tokenizer, self.drop_captions, rng)
     return _with_near_miss(seen, self.near_misses, rng)
 
 
 def one_caption(captions: list[str], tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
   """The ids of a caption drawn from the example's, with the tokenizer's dropout."""
   return tokenizer.ids(captions[int(rng.integers(len(captions)))], rng)
+
+
+def _perhaps_untold(
+  seen: dict[str, np.ndarray], tokenizer: Tokenizer | None, rate: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+  return seen | {"text": tokenizer.ids("")} if rate and rng.random() < rate else seen
 
 
 def _with_near_miss(

@@ -24,16 +24,20 @@ from dalle_jax.errors import UserError
 class SamplingConfig:
   """How tokens are drawn. The paper's own way is the default: temperature 1, nothing left out (paper 5).
 
-  temperature: 0 takes the most likely token; top_k: only the k most likely; top_p: only the fewest that hold p.
+  temperature: 0 takes the most likely token; top_k: only the k most likely; top_p: only the fewest that hold p;
+  guidance: how far from the logits without the caption towards those with it, and past them where it is above 1.
   """
 
   temperature: float = 1.0
   top_k: int | None = None
   top_p: float | None = None
+  guidance: float = 1.0
 
   def __post_init__(self) -> None:
     if not (math.isfinite(self.temperature) and self.temperature >= 0):
       raise UserError(f"got temperature={self.temperature}, wanted 0 (the most likely token) or more")
+    if not (math.isfinite(self.guidance) and self.guidance >= 0):
+      raise UserError(f"got guidance={self.guidance}, wanted 1 (none) or more, or 0 to draw without the caption")
     if self.top_k is not None and self.top_k < 1:
       raise UserError(f"got top_k={self.top_k}, wanted 1 or more, or leave it out")
     if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -61,6 +65,15 @@ def keep_likely(scaled_BV: Float[Array, "B V"], cfg: SamplingConfig) -> Float[Ar
     kept_B1 = jnp.sum(before_BV < cfg.top_p, axis=-1, keepdims=True)  # and the one that reaches p
     scaled_BV = jnp.where(scaled_BV >= jnp.take_along_axis(sorted_BV, kept_B1, axis=-1), scaled_BV, -jnp.inf)
   return scaled_BV
+
+
+def guide(logits_RV: Float[Array, "R V"], cfg: SamplingConfig) -> Float[Array, "B V"]:
+  """Classifier-free guidance: of R = 2 B rows, B with the caption and then B without, what is drawn from, in float32.
+
+  without + guidance (with - without)
+  """
+  told_BV, untold_BV = jnp.split(logits_RV.astype(jnp.float32), 2)
+  return untold_BV + cfg.guidance * (told_BV - untold_BV)
 
 
 def choose(

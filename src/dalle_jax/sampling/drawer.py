@@ -54,13 +54,14 @@ class Drawer:
     keep: int | None = None,
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008  it is frozen
     given_CP: Int[np.ndarray, "C P"] | None = None,
+    against_CT: Int[np.ndarray, "C T"] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> Iterator[Drawn]:
     """Draws `num` samples of each caption (token ids) and yields them caption by caption, in order.
 
     A sample depends on the seed, its caption's place in `text_CT` and its own number, not on `batch`. Memory holds one
     batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that
-    are not drawn, negative where one is. progress: called
+    are not drawn, negative where one is; against_CT: see `generate`. progress: called
     after each batch with how many pictures it brought.
     """
     captions, samples = self._plan(text_CT.shape[0], num)
@@ -73,7 +74,8 @@ class Drawer:
       for start in range(0, num, samples):
         sample_S, fresh = np.arange(start, start + samples), min(samples, num - start)
         given = None if given_CP is None else given_CP[numbers_C]
-        drawn = self._draw_batch(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given)
+        against = None if against_CT is None else against_CT[numbers_C]
+        drawn = self._draw_batch(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given, against)
         for i, part in enumerate(drawn[:wanted]):
           parts[i] = [_merge([*parts[i], _first(part, fresh)], num if keep is None else keep)]
         if progress:
@@ -113,6 +115,7 @@ class Drawer:
     sample_S: Int[np.ndarray, " S"],
     sampling: SamplingConfig,
     given_CP: Int[np.ndarray, "C P"] | None,
+    against_CT: Int[np.ndarray, "C T"] | None,
   ) -> list[Drawn]:
     codes_CSP = np.asarray(
       generate(
@@ -124,6 +127,7 @@ class Drawer:
         model=self.transformer,
         sampling=sampling,
         given_CN=None if given_CP is None else jnp.asarray(given_CP, jnp.int32),
+        against_CT=None if against_CT is None else jnp.asarray(against_CT, jnp.int32),
       )
     )
     images_RHWC = self.decode(codes_CSP.reshape(-1, codes_CSP.shape[-1]))

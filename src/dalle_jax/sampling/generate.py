@@ -4,7 +4,8 @@
 
 A token equals full recomputation's under the same noise (`generate_recompute`, the definition and the tests' oracle).
 
-C captions, S samples of each, B = C S rows, T text positions, N image tokens, V codebook.
+C captions, D with what guidance leads away from, S samples of each, B = C S rows, R of both sides, T text positions,
+N image tokens, V codebook.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from dalle_jax import sharding
 from dalle_jax.models import transformer
-from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
+from dalle_jax.sampling.choose import SamplingConfig, choose, guide, sample_keys
 from dalle_jax.sharding import Rules
 
 
@@ -32,6 +33,7 @@ def generate(
   model: transformer.Config,
   sampling: SamplingConfig,
   given_CN: Int[Array, "C N"] | None = None,
+  against_CT: Int[Array, "C T"] | None = None,
   mesh: Mesh | None = None,
   rules: Rules = Rules(),
 ) -> Int[Array, "C S N"]:
@@ -39,6 +41,7 @@ def generate(
 
   key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
   given_CN: codes that are not drawn, negative where one is; noise and what is drawn elsewhere is as without it.
+  against_CT: what guidance leads away from; the empty caption if None.
   mesh: where the parameters lie, by these rules. They stay there; rows and their caches are split as a batch is, the
   captions too where C divides. Where neither C nor S does, rows and the keys of their caption lie apart, and more goes
   round. Raises UserError where the rows, C S, do not divide over the mesh.
@@ -46,7 +49,7 @@ def generate(
   if mesh:
     sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)
   with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
-    return _generate(params, text_CT, key, caption_C, sample_S, model, sampling, given_CN)
+    return _generate(params, text_CT, key, caption_C, sample_S, model, sampling, given_CN, against_CT)
 
 
 def _generate(
@@ -58,17 +61,21 @@ def _generate(
   model: transformer.Config,
   sampling: SamplingConfig,
   given_CN: Array | None,
+  against_CT: Array | None,
 ) -> Array:
   params, model = transformer.unroll(params, model)
   net = transformer.Transformer(model)
   captions, samples = text_CT.shape[0], sample_S.shape[0]
-  caches = net.apply({"params": params}, text_CT, transformer.init_caches(model, captions), method="prefill")
+  asked_DT = _with_its_opposite(text_CT, against_CT, model, sampling)
+  caches = net.apply({"params": params}, asked_DT, transformer.init_caches(model, len(asked_DT)), method="prefill")
   caches = transformer.repeat(caches, samples)
+  sides = len(asked_DT) // captions
   keys_B = _row_keys(key, caption_C, sample_S)
 
   def step(carry, j):
     code_B, caches = carry
-    logits_BV, caches = net.apply({"params": params}, code_B, caches, j, method="decode_step")
+    logits_BV, caches = net.apply({"params": params}, jnp.tile(code_B, sides), caches, j, method="decode_step")
+    logits_BV = guide(logits_BV, sampling) if sides == 2 else logits_BV
     code_B = _or_given(choose(logits_BV, keys_B, j, sampling), given_CN, j, samples)
     return (code_B, caches), code_B
 
@@ -88,20 +95,37 @@ def generate_recompute(
   model: transformer.Config,
   sampling: SamplingConfig,
   given_CN: Int[Array, "C N"] | None = None,
+  against_CT: Int[Array, "C T"] | None = None,
 ) -> Int[Array, "C S N"]:
   """What `generate` means: the whole stream computed anew for every token, as in training."""
   net = transformer.Transformer(model)
   captions, samples, total = text_CT.shape[0], sample_S.shape[0], model.grid**2
-  text_BT = jnp.repeat(text_CT, samples, axis=0)
+  text_RT = jnp.repeat(_with_its_opposite(text_CT, against_CT, model, sampling), samples, axis=0)
+  sides = len(text_RT) // (captions * samples)
   keys_B = _row_keys(key, caption_C, sample_S)
 
   def step(codes_BN, j):
-    logits_BNV = net.apply({"params": params}, text_BT, codes_BN).image_BNV
-    code_B = _or_given(choose(logits_BNV[:, j], keys_B, j, sampling), given_CN, j, samples)
+    logits_RNV = net.apply({"params": params}, text_RT, jnp.tile(codes_BN, (sides, 1))).image_BNV
+    logits_BV = guide(logits_RNV[:, j], sampling) if sides == 2 else logits_RNV[:, j]
+    code_B = _or_given(choose(logits_BV, keys_B, j, sampling), given_CN, j, samples)
     return codes_BN.at[:, j].set(code_B), None
 
   codes_BN, _ = jax.lax.scan(step, jnp.zeros((captions * samples, total), jnp.int32), jnp.arange(total))
   return codes_BN.reshape(captions, samples, total)
+
+
+def _with_its_opposite(
+  text_CT: Int[Array, "C T"],
+  against_CT: Int[Array, "C T"] | None,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+) -> Int[Array, "D T"]:
+  """The captions; with guidance, after them those that it leads away from, of which the empty one is all pads."""
+  if sampling.guidance == 1:
+    return text_CT
+  if against_CT is None:
+    against_CT = jnp.broadcast_to(model.text_vocab + jnp.arange(model.text, dtype=text_CT.dtype), text_CT.shape)
+  return jnp.concatenate([text_CT, against_CT])
 
 
 def _or_given(

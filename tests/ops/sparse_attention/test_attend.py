@@ -278,8 +278,9 @@ def test_the_work_of_sparse_patterns_is_a_small_part_of_the_dense_work(dense_flo
 @pytest.mark.parametrize(
   ("change", "message"),
   [
+    ({"interpret": True}, "attention 'auto' is 'reference', no kernel, and can't be interpreted"),
     ({"implementation": "xlaa"}, "no attention implementation 'xlaa': choose one of auto, reference, xla, splash"),
-    ({"interpret": True, "implementation": "xla"}, "'xla' is no kernel"),
+    ({"interpret": True, "implementation": "xla"}, "attention is 'xla', no kernel, and can't be"),
     ({"length": 28}, r"all must be \[batch, 29, heads, head_dim\] for 4 text and 5x5 image positions"),
   ],
 )
@@ -290,6 +291,19 @@ def test_what_cannot_run_is_refused_in_one_line(change, message):
   with pytest.raises(UserError, match=message) as caught:
     attend(q, k, v, pattern=small("row"), **change)
   assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_attention_is_not_for_are_refused():
+  q, k, v, _ = drawn(small("row"))
+  with pytest.raises(UserError, match="attention takes float32, bfloat16, float16, got float8_e4m3fn: cast q, k and v"):
+    attend(q, k, v.astype(jnp.float8_e4m3fn), pattern=small("row"))
+
+
+def test_an_empty_batch_is_checked_like_another():
+  q, k, v, _ = drawn(small("row"))
+  assert attend(q[:0], k[:0], v[:0], pattern=small("row")).shape == q[:0].shape
+  with pytest.raises(UserError, match="no attention implementation 'nonsense'"):
+    attend(q[:0], k[:0], v[:0], pattern=small("row"), implementation="nonsense")
 
 
 def test_auto_chooses_by_the_streams_length_and_logs_it_once(caplog):

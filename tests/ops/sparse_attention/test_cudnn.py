@@ -22,9 +22,9 @@ def drawn(dtype):
 @pytest.mark.parametrize(
   ("dtype", "more", "message"),
   [
-    (jnp.float32, {}, "cudnn takes bfloat16 or float16, got float32: choose xla for it"),
+    (jnp.float32, {}, "cudnn takes q, k and v all bfloat16 or all float16, got float32: choose xla"),
     (jnp.bfloat16, {"text_lengths_B": jnp.array([1, 2])}, "cudnn serves softmax='joint' without text lengths"),
-    (jnp.bfloat16, {"interpret": True}, "'cudnn' is no kernel and can't be interpreted"),
+    (jnp.bfloat16, {"interpret": True}, "is 'cudnn', no kernel, and can't be interpreted"),
     (jnp.bfloat16, {}, "cudnn runs on NVIDIA GPUs: choose xla here"),
   ],
 )

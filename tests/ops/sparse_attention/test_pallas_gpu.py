@@ -231,11 +231,11 @@ def test_the_kernels_are_in_the_program_for_a_gpu(kind):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"dtype": jnp.float32}, "all bfloat16 or all float16, got float32, float32, float32: choose xla for float32"),
-    ({"head_dim": 48}, "serves head dimensions 16, 32, 64 and 128, got 48: choose cudnn or xla"),
+    ({"dtype": jnp.float32}, "all bfloat16 or all float16, got float32, float32, float32: cast them, or choose xla"),
+    ({"head_dim": 48}, "serves head dimensions 16, 32, 64 and 128, got 48: choose xla"),
     ({"order": "image_first"}, "serves order='text_first' and softmax='joint', got 'image_first' and 'joint'"),
     ({"softmax": "separate"}, "got 'text_first' and 'separate': choose reference or xla"),
-    ({"grid": 65}, "serves rows of at most 64 tokens, got 65: choose cudnn or xla"),
+    ({"grid": 65}, "serves rows of at most 64 tokens, got 65: choose xla"),
     ({"grid": 64, "kind": "conv_corner", "kernel": 23}, "in 227 KiB of shared memory, and 64x64 does not fit"),
     ({"kind": "full", "lengths": True}, "serves kind='full' without text lengths: choose xla"),
   ],
@@ -266,7 +266,7 @@ def test_on_another_gpu_than_hopper_the_kernels_are_refused_in_one_line(monkeypa
 
   monkeypatch.setattr(sharding, "device", Ampere)
   pattern = Pattern(text=4, grid=3, kind="row")
-  with pytest.raises(UserError, match=r"runs on Hopper, compute capability 9.0, got a GPU of 8.0: choose cudnn or xla"):
+  with pytest.raises(UserError, match=r"runs on Hopper, compute capability 9.0, got a GPU of 8.0: choose xla"):
     attend(*drawn(pattern)[:3], pattern=pattern, implementation="pallas_gpu")
 
 

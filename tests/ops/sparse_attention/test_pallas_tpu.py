@@ -239,11 +239,11 @@ def test_each_device_of_a_mesh_computes_its_own_heads_and_examples(lengths):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"head_dim": 48}, "serves head dimensions 16, 32, 64 and 128, got 48: choose splash or xla"),
+    ({"head_dim": 48}, "serves head dimensions 16, 32, 64 and 128, got 48: choose xla"),
     ({"dtype": jnp.float16}, "all float32 or all bfloat16, got float16"),
     ({"order": "image_first"}, "serves order='text_first' and softmax='joint', got 'image_first' and 'joint'"),
     ({"softmax": "separate"}, "got 'text_first' and 'separate': choose reference or xla"),
-    ({"grid": 130, "text": 0}, "serves rows of at most 128 tokens, got 130: choose splash or xla"),
+    ({"grid": 130, "text": 0}, "serves rows of at most 128 tokens, got 130: choose xla"),
     (
       {"grid": 64, "kind": "full"},
       "serves kind='full' within 12 MiB of fast memory, and 4100 positions with heads of 64 in float32 need 5",

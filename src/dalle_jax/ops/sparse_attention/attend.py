@@ -25,6 +25,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
   "pallas_gpu": pallas_gpu.attend,
 }
 KERNELS = ("splash", "pallas_tpu", "pallas_gpu")  # those that can be interpreted
+DTYPES = ("float32", "bfloat16", "float16")
 DENSE_BELOW = 160  # streams shorter than this are no slower under a dense mask: two large products beat many small ones
 
 
@@ -51,20 +52,30 @@ def attend(
       f"attention got q {q_BLHK.shape}, k {k_BLHK.shape}, v {v_BLHK.shape}: all must be [batch, {pattern.length}, "
       f"heads, head_dim] for {pattern.text} text and {pattern.grid}x{pattern.grid} image positions"
     )
-  if text_lengths_B is not None and text_lengths_B.shape != q_BLHK.shape[:1]:
-    raise UserError(f"text_lengths_B is {text_lengths_B.shape}: one for each of {q_BLHK.shape[0]} examples is wanted")
+  if odd := {str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)} - set(DTYPES):
+    raise UserError(f"attention takes {', '.join(DTYPES)}, got {', '.join(sorted(odd))}: cast q, k and v")
+  if text_lengths_B is not None:
+    _check_lengths(text_lengths_B, q_BLHK.shape[0])
+  if implementation not in ("auto", *IMPLEMENTATIONS):
+    raise UserError(f"no attention implementation {implementation!r}: choose one of auto, {', '.join(IMPLEMENTATIONS)}")
   if not q_BLHK.size:
     return jnp.zeros_like(v_BLHK)
   name = implementation
   if name == "auto":
     name = choose(pattern, sharding.platform(), q_BLHK.shape[-1], *(str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)))
-  if name not in IMPLEMENTATIONS:
-    raise UserError(f"no attention implementation {name!r}: choose one of auto, {', '.join(IMPLEMENTATIONS)}")
   if interpret and name not in KERNELS:
-    raise UserError(f"attention {name!r} is no kernel and can't be interpreted: leave interpret out")
+    chosen = "'auto' is" if implementation == "auto" else "is"
+    raise UserError(f"attention {chosen} {name!r}, no kernel, and can't be interpreted: leave interpret out")
   how = {"interpret": interpret} if name in KERNELS else {}
   o_BLHK = IMPLEMENTATIONS[name](q_BLHK, k_BLHK, v_BLHK, pattern, text_lengths_B, **how)
   return o_BLHK if name in KERNELS else kept(o_BLHK)[0]  # a kernel names its own, with its statistics
+
+
+def _check_lengths(text_lengths_B: Int[Array, " B"], batch: int) -> None:
+  if text_lengths_B.shape != (batch,):
+    raise UserError(f"text_lengths_B is {text_lengths_B.shape}: one for each of {batch} examples is wanted")
+  if not jnp.issubdtype(text_lengths_B.dtype, jnp.integer):
+    raise UserError(f"text_lengths_B is {text_lengths_B.dtype}: whole numbers are wanted, such as int32")
 
 
 @functools.lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ def attend(
     raise UserError("cudnn serves softmax='joint' without text lengths: choose reference or xla")
   dtypes = {str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)}
   if dtypes not in ({"bfloat16"}, {"float16"}):
-    raise UserError(f"cudnn takes bfloat16 or float16, got {', '.join(sorted(dtypes))}: choose xla for it")
+    raise UserError(f"cudnn takes q, k and v all bfloat16 or all float16, got {', '.join(sorted(dtypes))}: choose xla")
   head_dim = q_BLHK.shape[-1]
   if pattern.length % 2 or head_dim % 8 or head_dim > 128:
     raise UserError(

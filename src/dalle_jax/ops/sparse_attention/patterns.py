@@ -43,6 +43,9 @@ class Pattern:
   softmax: str = "joint"
 
   def __post_init__(self) -> None:
+    for name in ("text", "grid", "kernel"):
+      if not isinstance(getattr(self, name), int | np.integer):
+        raise UserError(f"a pattern's {name} is {getattr(self, name)!r}: a whole number is wanted")
     if self.text < 0 or self.grid < 1:
       raise UserError(
         f"a pattern of {self.text} text positions and a {self.grid}x{self.grid} grid: wanted 0 and 1 or more"
@@ -51,7 +54,7 @@ class Pattern:
     _one_of("order", self.order, ("text_first", "image_first"))
     _one_of("softmax", self.softmax, ("joint", "separate"))
     if self.kind in CONVS and (self.kernel < 1 or self.kernel % 2 == 0):
-      raise UserError(f"a pattern's kernel is {self.kernel}: an odd number is wanted")
+      raise UserError(f"a pattern's kernel is {self.kernel}: an odd number of 1 or more is wanted")
 
   @property
   def image(self) -> int:

@@ -68,15 +68,15 @@ def unserved(pattern: Pattern, head_dim: int, *dtypes: str) -> str:
       "choose reference or xla"
     )
   if pattern.kind != "full" and pattern.grid > BLOCK:
-    return f"pallas_gpu serves rows of at most {BLOCK} tokens, got {pattern.grid}: choose cudnn or xla"
+    return f"pallas_gpu serves rows of at most {BLOCK} tokens, got {pattern.grid}: choose xla"
   if head_dim not in WORKERS:
-    return f"pallas_gpu serves head dimensions 16, 32, 64 and 128, got {head_dim}: choose cudnn or xla"
+    return f"pallas_gpu serves head dimensions 16, 32, 64 and 128, got {head_dim}: choose xla"
   if len(set(dtypes)) > 1 or dtypes[0] not in ("bfloat16", "float16"):
-    return f"pallas_gpu takes q, k and v all bfloat16 or all float16, got {', '.join(dtypes)}: choose xla for float32"
+    return f"pallas_gpu takes q, k and v all bfloat16 or all float16, got {', '.join(dtypes)}: cast them, or choose xla"
   if not enough_memory(_spec(pattern, head_dim, WORKERS[head_dim], interpret=False)):
     return (
       f"pallas_gpu keeps a window of {pattern.kind} for heads of {head_dim} in 227 KiB of shared memory, and "
-      f"{pattern.grid}x{pattern.grid} does not fit: choose cudnn or xla"
+      f"{pattern.grid}x{pattern.grid} does not fit: choose xla"
     )
   return ""
 
@@ -96,7 +96,7 @@ def _check_chip() -> None:
   """Raises UserError on a GPU that has no wgmma."""
   chip = getattr(sharding.device(), "compute_capability", "")
   if chip and not chip.startswith("9."):
-    raise UserError(f"pallas_gpu runs on Hopper, compute capability 9.0, got a GPU of {chip}: choose cudnn or xla")
+    raise UserError(f"pallas_gpu runs on Hopper, compute capability 9.0, got a GPU of {chip}: choose xla")
 
 
 def _check_interpreter(needed: int) -> None:

@@ -22,6 +22,8 @@ from dalle_jax.ops.sparse_attention.shards import by_heads
 
 SMALLEST_HEAD = 16  # eight heads a group: their statistics fill the eight sublanes of a register
 
+OTHERS = "choose xla, or splash without text lengths"
+
 
 def attend(
   q_BLHK: Float[Array, "B L H K"],
@@ -58,16 +60,16 @@ def unserved(pattern: Pattern, head_dim: int, *dtypes: str) -> str:
       "choose reference or xla"
     )
   if pattern.kind != "full" and pattern.grid > tiles.TILE:
-    return f"pallas_tpu serves rows of at most {tiles.TILE} tokens, got {pattern.grid}: choose splash or xla"
+    return f"pallas_tpu serves rows of at most {tiles.TILE} tokens, got {pattern.grid}: {OTHERS}"
   if LANES % head_dim or head_dim < SMALLEST_HEAD:
-    return f"pallas_tpu serves head dimensions 16, 32, 64 and 128, got {head_dim}: choose splash or xla"
+    return f"pallas_tpu serves head dimensions 16, 32, 64 and 128, got {head_dim}: {OTHERS}"
   if len(set(dtypes)) > 1 or dtypes[0] not in ("float32", "bfloat16"):
-    return f"pallas_tpu takes q, k and v all float32 or all bfloat16, got {', '.join(dtypes)}: cast them"
+    return f"pallas_tpu takes q, k and v all float32 or all bfloat16, got {', '.join(dtypes)}: cast them, or choose xla"
   needs = whole_bytes(tiles.layout(pattern), head_dim, jnp.dtype(dtypes[0]).itemsize)
   if pattern.kind == "full" and needs > FAST_MEMORY:
     return (
       f"pallas_tpu serves kind='full' within {FAST_MEMORY >> 20} MiB of fast memory, and {pattern.length} positions "
-      f"with heads of {head_dim} in {dtypes[0]} need {math.ceil(needs / 2**20)}: choose splash or xla"
+      f"with heads of {head_dim} in {dtypes[0]} need {math.ceil(needs / 2**20)}: {OTHERS}"
     )
   return ""
 
