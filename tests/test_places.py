@@ -58,6 +58,17 @@ def test_a_manifest_notices_what_changed(directory):
   assert manifest.problem(directory, contents=False) == "a.txt is missing"
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r", b"\r\n", b"\n\n", b"--", b"\n--==0==", b"\0"])
+def test_every_byte_is_kept(bucket_environment, tmp_path, end):
+  data = bytes(range(256)) + end
+  (tmp_path / "here").write_bytes(data)
+  there = places.at(f"gs://bucket/{tmp_path.name}")
+  places.upload(tmp_path / "here", there / "uploaded")
+  places.write(there / "written", data)
+  places.download(there / "uploaded", tmp_path / "back")
+  assert (tmp_path / "back").read_bytes() == (there / "written").read_bytes() == data
+
+
 def test_both_kinds_have_one_sha256(directory):
   fill(directory)
   assert places.sha256(directory / "a.txt") == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
