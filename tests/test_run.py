@@ -272,7 +272,7 @@ def test_a_part_of_a_picture_is_given_and_the_rest_is_drawn(place, whole):
   drawn_codes = {}
   for name, flags in parts.items():
     _, said = dalle(place, *asked, *flags, "--out", name)
-    assert ("6 of the 12 codes given come after codes that are drawn" in said) == (name == "hole")
+    assert ("7 of the 12 codes given come after codes that are drawn" in said) == (name == "hole")
     lines = (place / name / "samples.jsonl").read_text().splitlines()
     drawn_codes[name] = [json.loads(line)["codes"] for line in lines]
     assert "given.png" in (place / name / "index.html").read_text()
