@@ -64,6 +64,28 @@ def test_copies_for_different_ends_and_places_lie_apart(place):
   assert len(there) == 3
 
 
+def test_what_is_here_already_is_not_copied_again(place, monkeypatch):
+  put(place, a="1", b="2")
+  fetched = []
+  own = places.download
+  monkeypatch.setattr(places, "download", lambda file, to: fetched.append(file.name) or own(file, to))
+  copied(place)
+  assert fetched == ["a", "b"]
+  put(place, b="3")
+  copied(place)
+  assert fetched == ["a", "b", "b"]
+
+
+def test_a_full_disk_is_told_as_such(place, monkeypatch):
+  def full(file, to):
+    raise OSError(28, "No space left on device")
+
+  put(place, a="1")
+  monkeypatch.setattr(places, "download", full)
+  with pytest.raises(StorageError, match="no space left for the copy of gs://bucket/"):
+    copied(place)
+
+
 def test_a_file_of_the_same_size_that_changed_is_noticed(place):
   put(place, a="1")
   assert texts(copied(place)) == {"a": "1"}

@@ -221,6 +221,21 @@ def test_pictures_are_drawn_from_captions_and_the_best_are_kept(place, whole):
 
 
 @pytest.mark.slow
+def test_guidance_and_what_it_leads_away_from_change_what_is_drawn(place, whole):
+  seen = {}
+  # What has been trained for 30 steps hardly looks at captions.
+  for name, flags in {
+    "plain": (),
+    "guided": ("--guidance", 3000),
+    "away": ("--guidance", 3000, "--against", "blue"),
+  }.items():
+    _, said = dalle(place, "sample", "whole", "a red circle", "--num", 2, *flags, "--out", f"g-{name}")
+    assert ("drop_captions was 0 in training" in said) == (name == "guided")
+    seen[name] = [json.loads(line)["codes"] for line in (place / f"g-{name}/samples.jsonl").read_text().splitlines()]
+  assert seen["plain"] != seen["guided"] != seen["away"] != seen["plain"]
+
+
+@pytest.mark.slow
 def test_captions_come_from_a_file_too_and_long_ones_are_refused_where_that_is_asked_for(place, whole):
   (place / "captions.txt").write_text("a blue square\n\n  a green star \n")
   dalle(place, "sample", "whole", "a red circle", "--captions", "captions.txt", "--num", 1, "--out", "of-a-file")
@@ -401,7 +416,7 @@ def test_a_run_in_a_bucket_is_looked_at_drawn_from_and_measured(place, whole, bu
 
 
 @pytest.mark.slow
-def test_data_in_a_bucket_is_copied_once(place, bucket_environment, tmp_path):
+def test_data_in_a_bucket_is_trained_on_from_a_copy(place, bucket_environment, tmp_path):
   for file in (place / "data").iterdir():
     places.upload(file, places.at(f"gs://bucket/data/{file.name}"))
   here = bucket_environment | {"DALLE_CACHE": str(tmp_path)}

@@ -64,11 +64,10 @@ def draw(
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
-  prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a
-  caption that guidance leads away from, the empty one if None. say: told in a line
-  what is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen
-  of the part given. Raises UserError for a caption without a word, where the run has no weights, the part does not lie
-  in the picture, or `out` can't be written.
+  prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
+  that guidance leads away from, the empty one if None. say: told in a line what is cut off a long caption, that nothing
+  ranks, that a stage is not trained to its end, or what could not be seen of the part given. Raises UserError for a
+  caption without a word, where the run has no weights, the part does not lie in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
@@ -78,7 +77,7 @@ def draw(
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
-  for line in [*_caveats(workdir, keep, num), *_unguided(workdir, sampling)]:
+  for line in [*_caveats(workdir, keep, num), *([] if against else _unguided(workdir, sampling))]:
     say(line)
   done, total = 0, num * len(captions)
   progress("drawing", 0, total)

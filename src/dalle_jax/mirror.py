@@ -7,6 +7,7 @@ when a run begins, on whatever machine.
 
 import base64
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -36,7 +37,7 @@ class Mirror:
   def pull(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
     """Makes the wanted files equal to the bucket's, removing those that it has not.
 
-    Raises UserError when the bucket can't be read.
+    Raises UserError when the bucket can't be read, StorageError when the copy's disk is full.
     """
     try:
       there = {name: about for name, about in places.details(self.place).items() if _copied(name) and wanted(name)}
@@ -45,6 +46,8 @@ class Mirror:
         if not _same(self.local / name, about):
           self._fetch(name)
     except Exception as error:
+      if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise StorageError(f"no space left for the copy of {self.place} in {self.local}: make room") from error
       raise UserError(
         f"cannot read {self.place} ({places.reason(error)}): look at its name and your rights to it"
       ) from error

@@ -90,6 +90,8 @@ def run(
     stack.enter_context(compile_cache.under(workdir.path))
     if rollback:
       processes.by_first(lambda: _roll_back(workdir, names))
+      if processes.index() and workdir.mirror:
+        Workdir.open(place)  # which batches are passed over, all have to know
     for name in names:
       if not experiment.stage(name).frozen:
         _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
@@ -146,6 +148,7 @@ def _roll_back(workdir: Workdir, names: list[str]) -> None:
   for name in names:
     if steps := left_out.roll_back(workdir.path / name):
       _say(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
+  workdir.keep()
 
 
 def _check_rollback(workdir: Workdir, names: list[str]) -> None:

@@ -1,9 +1,16 @@
 """`dalle sample`: what its flags ask for together, told before anything is loaded."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from PIL import Image
 
 from dalle_jax import cli
+from dalle_jax.commands import sample
+from dalle_jax.draw import Prompt
+from dalle_jax.sampling import prompts
+from dalle_jax.sampling.drawer import Drawer
 
 
 @pytest.mark.parametrize(
@@ -39,3 +46,32 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, monkeypatch, capsys, f
   assert says in printed.err
   assert printed.err.count("\n") == 1
   assert len(printed.err) <= 200
+
+
+def test_two_panels_are_made_of_the_picture_where_that_is_asked_for(tmp_path):
+  file = tmp_path / "one.png"
+  Image.new("RGB", (8, 6)).save(file)
+  flags = sample.Flags(image_prompt=str(file), rows=1)
+  one, two = (sample._prompt(flags, False, panels).image_HWC for panels in (False, True))
+  assert one.shape == (6, 8, 3)
+  assert two.shape == (8, 8, 3)
+  assert (two[:4] == 0).all()
+  assert (two[4:] == 255).all()
+
+
+class SeesAll(Drawer):
+  """Encodes each part of a picture as the mean of all that it is given."""
+
+  def encode(self, images_NHWC):
+    images, height = images_NHWC.shape[:2]
+    return np.full((images, height // 2, 4), int(images_NHWC.mean()), np.int32)
+
+
+def test_a_picture_that_is_cut_first_knows_nothing_of_what_is_below():
+  image = np.zeros((8, 8, 3), np.uint8)
+  image[2:] = 200
+  drawer = object.__new__(SeesAll)
+  object.__setattr__(drawer, "dvae", SimpleNamespace(image=8, grid=4))
+  for crop_first, code in ((False, 150), (True, 0)):
+    prompt = Prompt(name="one", image_HWC=image, part=prompts.Top(rows=1), crop_first=crop_first)
+    assert prompt.codes(drawer).tolist() == [code] * 4 + [prompts.DRAWN] * 12
