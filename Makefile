@@ -112,7 +112,7 @@ demo-emoji: $(READY)  ## meant for half an hour: train on emoji and their names 
 
 bench: $(READY)  ## time the train step, the sampler and the attention of a small transformer on this machine
 	$(DALLE) bench train-step
-	$(DALLE) bench sample --batch 1
+	for batch in 1 8 32; do $(DALLE) bench sample --batch $$batch || exit; done
 	$(DALLE) bench attention
 
 bench-attention: $(READY) $(LIBTPU) $(CUDA)  ## attention: times here, cycles on TPUs and registers on GPUs that are not here

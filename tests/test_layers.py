@@ -13,7 +13,7 @@ LAYERS = (
   ("__main__",),
   ("cli",),
   ("commands",),
-  ("bench_attention", "bench_gpu", "bench_tpu"),
+  ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
   ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page", "checkpoint_files"),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
@@ -73,6 +73,7 @@ BARE = (
   "bench",
   "bench_attention",
   "bench_gpu",
+  "bench_sample",
   "bench_tpu",
 )
 NOT_BARE = ("tyro", "grain", "tensorflow_datasets")

@@ -135,13 +135,6 @@ def train_step(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str,
   return {"median_s": median, "tokens_per_s": tokens / median} | report("train-step", shape, seconds)
 
 
-def sample(shape: Shape, *, warmup: int = 1, repeats: int = 5) -> dict[str, Any]:
-  """Times the sampler. Keys: s_per_token (of a picture's codes, the whole batch at once), tokens_per_s, `report`'s."""
-  seconds = [s / shape.grid**2 for s in measure(sample_timer(shape), warmup=warmup, repeats=repeats)]
-  median = statistics.median(seconds)
-  return {"s_per_token": median, "tokens_per_s": shape.batch / median} | report("sample", shape, seconds)
-
-
 def report(name: str, shape: Shape, seconds: list[float]) -> dict[str, Any]:
   """What every benchmark reports beside its figure; `spread_s` is the least, the quartiles and the greatest."""
   return {

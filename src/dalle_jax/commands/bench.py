@@ -16,7 +16,7 @@ usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 .
        dalle bench gpu-registers [--text 256 --grid 32 --head-dim 64 ...] [--json]
 
 train-step    seconds a training step: median_s
-sample        seconds a drawn image token of the whole batch, with caches: s_per_token
+sample        seconds a drawn image token of the whole batch: s_per_token; beside it a cache of all, and none
 attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 gpu-registers our GPU kernels' registers and spills, compiled for an H200 with no GPU: rows
@@ -36,12 +36,12 @@ def run(argv: list[str]) -> int:
 
     raise UserError(f"dalle bench can't time {what!r}; {suggest(what, list(TEXTS))}")
   as_json = "--json" in rest
-  from dalle_jax import bench, bench_attention, bench_gpu, bench_tpu
+  from dalle_jax import bench, bench_attention, bench_gpu, bench_sample, bench_tpu
   from dalle_jax.commands import flags, progress
 
   time, sizes = {
     "train-step": (bench.train_step, bench.Shape),
-    "sample": (bench.sample, bench.Shape),
+    "sample": (bench_sample.sample, bench.Shape),
     "attention": (bench_attention.attention, bench_attention.Shape),
     "tpu-cycles": (bench_tpu.cycles, bench_tpu.Sizes),
     "gpu-registers": (bench_gpu.registers, bench_gpu.Sizes),
@@ -67,8 +67,21 @@ def _of_model(result: dict[str, Any]) -> str:
   return (
     f"{result['bench']}: {result[key]:.4g} {unit} (median of {result['repeats']}, "
     f"{spread['min']:.4g} to {spread['max']:.4g}), {result['tokens_per_s']:.4g} tokens/s\n"
-    f"{result['parameters']:,} parameters, {_where(result['device'])}"
+    f"{_beside(result)}{result['parameters']:,} parameters, {_where(result['device'])}"
   )
+
+
+def _beside(result: dict[str, Any]) -> str:
+  """How many times as long the other samplers take."""
+  lines = [
+    f"{name}: {result[f'{side}_s_per_token']:.4g} s a token, {result[f'ratio_{side}']:.2f} times as long\n"
+    for side, name in (("dense", "dense cache"), ("recompute", "no cache"))
+    if f"ratio_{side}" in result
+  ]
+  if not lines:
+    return ""
+  sizes = [f"{result[f'{side}_cache_bytes'] / 1e6:.1f} MB" for side in ("ours", "dense")]
+  return "".join(lines) + f"caches of the batch: {sizes[0]}, dense {sizes[1]}\n"
 
 
 def _of_attention(result: dict[str, Any]) -> str:
