@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
-  ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page", "checkpoint_files"),
+  ("ablations", "report", "plan", "bench", "draw", "sampler", "run", "inspect_page", "checkpoint_files"),
+  ("rank",),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
@@ -63,6 +66,9 @@ DOORS = {
   "torch": (),
 }
 
+# A name that loads what stands above its package where somebody asks for it; importing the package does not.
+ON_DEMAND = {("dalle_jax.sampling", "dalle_jax.sampler")}
+
 # What must run on jax, flax, optax and orbax alone, with all that it imports.
 BARE = (
   "models.",
@@ -108,7 +114,8 @@ def imported(name, text, known):
 
 
 def graph(texts):
-  return {name: imported(name, text, texts) for name, text in texts.items()}
+  found = {name: imported(name, text, texts) for name, text in texts.items()}
+  return {name: {target for target in targets if (name, target) not in ON_DEMAND} for name, targets in found.items()}
 
 
 def unit(name):
@@ -245,3 +252,11 @@ def test_what_sampling_evaluation_and_convert_may_see_of_training_is_the_checkpo
   texts["dalle_jax.sampling.drawer"] += "\nfrom dalle_jax.training.checkpoint import Checkpoints\n"
   texts["dalle_jax.convert.clip"] = "from dalle_jax.training import checkpoint\nfrom dalle_jax.models import clip\n"
   assert violations(texts) == []
+
+
+def test_a_name_on_demand_is_loaded_when_it_is_asked_for_and_no_sooner():
+  for package, target in ON_DEMAND:
+    name = target.rpartition(".")[2].capitalize()
+    loaded = f"{target!r} in sys.modules"
+    code = f"import sys, {package}; assert not {loaded}; {package}.{name}; assert {loaded}"
+    subprocess.run([sys.executable, "-c", code], check=True)

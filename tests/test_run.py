@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle_jax import cli, places, run
+from dalle_jax import cli, places, run, sampling
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.images import CentreCrop
@@ -27,6 +27,7 @@ from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import load
 from dalle_jax.models import dvae
+from dalle_jax.sampling import draws
 from dalle_jax.training import lease, metrics
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.workdir import Workdir
@@ -218,6 +219,62 @@ def test_pictures_are_drawn_from_captions_and_the_best_are_kept(place, whole):
     assert caption in page.read_text()
   assert [image.shape for image in drawn(page.parent)] == [(16, 16, 3)] * 4
   assert len(list(page.parent.glob("**/sheet.png"))) == 2
+
+
+@pytest.mark.slow
+def test_what_was_drawn_is_ranked_again_without_drawing(place, whole):
+  dalle(place, "sample", "whole", "a red circle", "a blue square", "--num", 6, "--keep", 2, "--out", "once")
+  kept = draws.read(place / "once")
+  assert list(kept.scores) == ["clip"]
+  _, said = dalle(place, "sample", "whole", "--drawn", "once", "--keep", 3, "--rank", "likelihood", "--out", "again")
+  assert "drawing" not in said
+  assert "ranking" in said
+  rows = [json.loads(line) for line in (place / "again/samples.jsonl").read_text().splitlines()]
+  own = draws.read(place / "once").scores["likelihood"]
+  assert [row["sample"] for row in rows] == [int(n) for scores_N in own for n in np.argsort(-scores_N)[:3]]
+  assert [row["codes"] for row in rows] == [
+    kept.codes_CNP[row["caption_number"], row["sample"]].tolist() for row in rows
+  ]
+  _, said = dalle(place, "sample", "whole", "--drawn", "once", "--keep", 1, "--rank", "clip=1,likelihood=2")
+  assert "ranking" not in said  # both are kept by now
+  assert "1 clip + 2 likelihood" in (place / "once/index.html").read_text()
+  assert len(list((place / "once").glob("*/[0-9]*.png"))) == 2
+  line = refused(place, "sample", "whole", "a cat", "--drawn", "once")
+  assert "--drawn draws nothing, so the caption 'a cat' would not be read" in line
+  assert "once holds 6 samples" in refused(place, "sample", "whole", "--drawn", "once", "--keep", 7)
+  assert "--seed would not be read" in refused(place, "sample", "whole", "--drawn", "once", "--seed", 1)
+
+
+@pytest.mark.slow
+def test_a_sampler_in_python_draws_what_the_command_draws(place, whole):
+  dalle(place, "sample", "whole", "a red circle", "a blue square", "--num", 4, "--keep", 2, "--out", "by-command")
+  rows = [json.loads(line) for line in (place / "by-command/samples.jsonl").read_text().splitlines()]
+  sampler = sampling.Sampler.from_checkpoint(whole[0])
+  found = sampler.draw(["a red circle", "a blue square"], num=4, keep=2)
+  assert [int(n) for each in found for n in each.kept_K] == [row["sample"] for row in rows]
+  for each, file in zip((image for one in found for image in one.images_KHWC), rows):
+    with Image.open(place / "by-command" / file["file"]) as image:
+      np.testing.assert_array_equal(each, np.asarray(image))
+  own = sampler.drawer.own_likelihood()
+  ranked = sampler.draw(["a red circle"], num=4, rankers={"own": own})[0]
+  np.testing.assert_allclose(sampler.score("a red circle", ranked.codes_NP, own), ranked.scores_N, atol=1e-4)
+  with pytest.raises(UserError, match="go together"):
+    sampler.draw(["a"], picture_HWC=np.zeros((16, 16, 3), np.uint8))
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_is_not_the_checkpoints_is_refused(place, whole):
+  copied(place, whole, "other-words")
+  file = place / "other-words/tokenizer.model"
+  right = file.read_bytes()
+  file.write_bytes(right + b"\0")
+  assert "is no SentencePiece model" in refused(place, "sample", "other-words", "a red circle", "--out", "unsaid")
+  file.write_bytes(right + b"\xf8\x07\x01")  # a field that no reader knows, and passes over
+  line = refused(place, "sample", "other-words", "a red circle", "--out", "unsaid")
+  assert re.search(r"stage transformer was trained with the tokenizer \w{12}, and tokenizer.model is \w{12}", line)
+  assert not (place / "unsaid").exists()
+  file.write_bytes(right)
+  dalle(place, "sample", "other-words", "a red circle", "--num", 1, "--out", "said")
 
 
 @pytest.mark.slow

@@ -1,22 +1,24 @@
 """Pictures of captions that a person types: drawn, ranked, written down."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dalle_jax import evaluate
+from dalle_jax import config, evaluate, rank
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
-from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling import draws as draws_lib
 from dalle_jax.sampling import prompts
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
-from dalle_jax.sampling.gallery import Sample, write_gallery
+from dalle_jax.sampling.draws import Draws
+from dalle_jax.sampling.gallery import write_gallery
+from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
 
@@ -59,25 +61,34 @@ def draw(
   prompt: Prompt | None = None,
   strict: bool = False,
   against: str | None = None,
+  rank_by: Mapping[str, float] | None = None,
+  mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
-  """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
+  """Draws `num` pictures of each caption, writes the `keep` best under `out`, and returns the page's path.
 
   prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
-  that guidance leads away from, the empty one if None. say: told in a line what is cut off a long caption, that nothing
-  ranks, that a stage is not trained to its end, or what could not be seen of the part given. Raises UserError for a
-  caption without a word, where the run has no weights, the part does not lie in the picture, or `out` can't be written.
+  that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `rank.rankers`), CLIP where
+  there is one if None; mesh: of devices that draw, one if None. All codes and scores are kept in draws.npz, to be
+  ranked again (`rank.again`). say: told in a line what is cut off a long caption, that nothing ranks, that a stage is
+  not trained to its end, or what could not be seen of the part given. Raises UserError for a caption without a word,
+  where the run has no weights, the part does not lie in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
   text_CT = np.stack([_ids(words, caption, strict, say) for caption in captions])
-  drawer = evaluate.drawer(workdir, batch)
+  drawer = evaluate.drawer(workdir, batch, mesh)
+  chosen = rank.rankers(drawer, rank_by)
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
-  for line in [*_caveats(workdir, keep, num), *([] if against else _unguided(workdir, sampling))]:
+  for line in [
+    *([] if chosen else _unranked(keep, num)),
+    *_caveats(workdir),
+    *([] if against else _unguided(workdir, sampling)),
+  ]:
     say(line)
   done, total = 0, num * len(captions)
   progress("drawing", 0, total)
@@ -89,23 +100,22 @@ def draw(
 
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
   against_CT = None if against is None else np.tile(_ids(words, against, strict, say), (len(captions), 1))
-  samples = [
-    Sample(
-      caption=captions[drawn.caption],
-      caption_number=drawn.caption,
-      sample=int(number),
+  drawn = list(
+    drawer.draw(
+      text_CT,
+      num=num,
       seed=seed,
-      codes_N=drawn.codes_NP[number],
-      score=None if drawn.scores_N is None else float(drawn.scores_N[number]),
-      image_HWC=image_HWC,
+      keep=keep,
+      sampling=sampling,
+      given_CP=given_CP,
+      against_CT=against_CT,
+      rankers=chosen,
+      progress=tell,
     )
-    for drawn in drawer.draw(
-      text_CT, num=num, seed=seed, keep=keep, sampling=sampling, given_CP=given_CP, against_CT=against_CT, progress=tell
-    )
-    for number, image_HWC in zip(drawn.kept_K, drawn.images_KHWC)
-  ]
+  )
   about = {
     "experiment": workdir.experiment().name,
+    "experiment's hash": config.digest(workdir.experiment())[:16],
     "samples a caption": num,
     "temperature": sampling.temperature,
     "top-k": sampling.top_k or "all",
@@ -117,7 +127,19 @@ def draw(
     about["against"] = against
   if prompt is not None:
     about["picture"] = f"{prompt.name}: {prompt.part}"
-  return write_gallery(out, samples, title="Drawn from captions", about=about)
+  about["ranked by"] = rank.told(chosen)
+  draws = Draws(
+    captions=tuple(captions),
+    seed=seed,
+    text_CT=text_CT,
+    codes_CNP=np.stack([each.codes_NP for each in drawn]),
+    scores={name: np.stack([each.by_ranker[name] for each in drawn]) for name in chosen},
+    weights=evaluate.drawn_with(workdir),
+    about=about,
+  )
+  page = write_gallery(out, list(rank.samples(draws, drawn)), title="Drawn from captions", about=about)
+  draws_lib.write(out, draws)
+  return page
 
 
 def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
@@ -128,21 +150,20 @@ def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
   return [f"{' and '.join(stages)}: drop_captions was 0 in training, so guidance compares with a caption never seen"]
 
 
-def _caveats(workdir: Workdir, keep: int, num: int) -> list[str]:
+def _caveats(workdir: Workdir) -> list[str]:
   """What a person should know of the stages that draw and rank."""
   stages = {name: stage for name, stage in workdir.experiment().stages.items() if not stage.frozen}
-  lines = [
+  return [
     f"stage {name} is at step {step} of {stage.steps}: its training has not ended"
     for name, stage in stages.items()
     if 0 < (step := workdir.step(name)) < stage.steps
   ]
-  ranks = any(
-    isinstance(stage.objective, ClipContrastive) and (stage.frozen or workdir.step(name))
-    for name, stage in workdir.experiment().stages.items()
-  )
-  if not ranks and keep < num:
-    lines.append(f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best")
-  return lines
+
+
+def _unranked(keep: int, num: int) -> list[str]:
+  if keep == num:
+    return []
+  return [f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best"]
 
 
 def _ids(words: Tokenizer, caption: str, strict: bool, say: Callable[[str], object]) -> np.ndarray:

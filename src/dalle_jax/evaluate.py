@@ -1,25 +1,37 @@
 """A run's stages, measured and shown: WORKDIR/evaluation.json and WORKDIR/index.html."""
 
+import dataclasses
 import json
 from pathlib import Path
 
-from dalle_jax import config, places
+from jax.sharding import Mesh
+
+from dalle_jax import config, places, sharding
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import page, report, results
 from dalle_jax.evaluation.report import Progress, Protocol, Report, Trained
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
 from dalle_jax.sampling.drawer import Drawer
+from dalle_jax.sharding import MeshShape
 from dalle_jax.training import goodput, metrics
-from dalle_jax.workdir import Workdir
+from dalle_jax.workdir import Workdir, laid_out
 
 
-def load(workdir: Workdir) -> dict[str, Trained]:
-  """The stages that have weights, by name. Raises UserError when none has."""
+def load(workdir: Workdir, mesh: Mesh | None = None) -> dict[str, Trained]:
+  """The stages that have weights, by name, laid out on the mesh by the experiment's rules where there is one.
+
+  Raises UserError when none has weights, or the tokenizer is not the one that they were trained with.
+  """
   experiment, found = workdir.experiment(), {}
   for name, stage in experiment.stages.items():
     if stage.frozen or workdir.checkpoints(name).good_steps():
-      params, _ = workdir.weights(name)
+      if isinstance(stage.objective, TransformerNll | ClipContrastive):
+        workdir.check_tokenizer(name)
+      params, _ = workdir.weights(name, mesh and laid_out(stage, mesh, experiment.rules))
       step = stage.steps if stage.frozen else workdir.step(name)
       found[name] = Trained(objective=stage.objective, params=params, batch=stage.batch, step=step)
   if not found:
@@ -27,12 +39,24 @@ def load(workdir: Workdir) -> dict[str, Trained]:
   return found
 
 
-def drawer(workdir: Workdir, batch: int = 256) -> Drawer:
-  """What draws with the run's weights. Raises UserError when its dVAE or its transformer has none."""
-  draws = report.drawer(load(workdir), batch)
+def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -> Drawer:
+  """What draws with the run's weights, over this mesh of devices; on one if None.
+
+  Raises UserError when its dVAE or its transformer has no weights, or where they do not divide over the mesh.
+  """
+  mesh = None if shape is None else sharding.make_mesh(shape)
+  mesh = mesh if mesh is not None and mesh.size > 1 else None
+  draws = report.drawer(load(workdir, mesh), batch)
   if draws is None:
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
-  return draws
+  return dataclasses.replace(draws, mesh=mesh, rules=workdir.experiment().rules)
+
+
+def drawn_with(workdir: Workdir) -> dict[str, str]:
+  """Digests of the weights that pictures are drawn and decoded with, by stage."""
+  stages = workdir.experiment().stages.items()
+  draws = [name for name, stage in stages if isinstance(stage.objective, TransformerNll | DvaeObjective)]
+  return {name: workdir.digest(name) for name in draws}
 
 
 def evaluate(

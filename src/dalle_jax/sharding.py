@@ -264,6 +264,11 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh, rules: Rules) -> None:
     )
 
 
+def batch_parts(mesh: Mesh, rules: Rules) -> int:
+  """Into how many parts a batch is split."""
+  return math.prod(mesh.shape[axis] for axis in rules.batch)
+
+
 class Share(NamedTuple):
   """Of the `of` equal parts that a batch is split into, those that this process's devices hold, ascending.
 

@@ -8,6 +8,7 @@ A workdir in a bucket, gs://BUCKET/NAME, has its checkpoints there, and of the r
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from dalle_jax import config, places, processes, sharding
 from dalle_jax.data.captions import Tokenizer
@@ -24,10 +26,12 @@ from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Experiment, Stage, differences
 from dalle_jax.mirror import CHECKPOINTS, Mirror
 from dalle_jax.places import Place
+from dalle_jax.sharding import Rules
 from dalle_jax.training.checkpoint import Checkpoints
 
 # Fields that change where or how fast a run goes, not what it computes: a workdir may be continued with others.
 FREE = ("data", "mesh.", "rules.", "workers")
+TOKENIZER = "tokenizer.model"
 # What of a workdir in a bucket is copied only where it is asked for.
 BIG = ("codes", "xla_cache", "tensorboard", "pictures", "profile", "samples", "page")
 FREE_OF_A_STAGE = (".save_every", ".keep", ".keep_every", ".keep_best", ".log_every", ".show_every")
@@ -118,7 +122,7 @@ class Workdir:
 
   @property
   def tokenizer_file(self) -> Path:
-    return self.path / "tokenizer.model"
+    return self.path / TOKENIZER
 
   @property
   def codes(self) -> Path:
@@ -168,6 +172,33 @@ class Workdir:
       raise UserError(f"{self} has no weights of stage {name} yet: run `dalle train` on it first")
     return checkpoints.restore_params(like, step=step), checkpoints.digest(step)
 
+  def digest(self, name: str) -> str:
+    """Of the newest good weights of a stage, without reading them all. Raises UserError when it has saved none."""
+    stage = self.experiment().stage(name)
+    if stage.frozen:
+      return Workdir.open(stage.from_).digest(name)
+    step = self.checkpoints(name).newest()
+    if step is None:
+      raise UserError(f"{self} has no weights of stage {name} yet: run `dalle train` on it first")
+    return self.checkpoints(name).digest(step)
+
+  def check_tokenizer(self, name: str, words: bytes | None = None) -> None:
+    """Raises UserError where a stage was trained with another tokenizer than this run's file, or `words`."""
+    stage = self.experiment().stage(name)
+    words = self.tokenizer_file.read_bytes() if words is None and self.tokenizer_file.is_file() else words
+    if stage.frozen:
+      Workdir.open(stage.from_).check_tokenizer(name, words)
+      return
+    checkpoints = self.checkpoints(name)
+    step = checkpoints.newest()
+    kept = checkpoints.files(step).get(TOKENIZER)
+    if kept is not None and words is not None and kept != words:
+      own, other = (hashlib.sha256(each).hexdigest()[:12] for each in (kept, words))
+      raise UserError(
+        f"stage {name} was trained with the tokenizer {own}, and {TOKENIZER} is {other}: its numbers would mean other "
+        f"words; put back {checkpoints.directory / str(step) / 'files' / TOKENIZER}"
+      )
+
   @contextmanager
   def timed(self, what: str) -> Iterator[None]:
     """Appends {what, seconds} to times.jsonl when the block is done, or stopped by anything but SIGKILL."""
@@ -212,3 +243,13 @@ def _free(line: str) -> bool:
 
 def _abstract_params(stage: Stage) -> Any:
   return sharding.unbox(jax.eval_shape(stage.objective.init, jax.random.key(0)))
+
+
+def laid_out(stage: Stage, mesh: Mesh, rules: Rules) -> Any:
+  """A stage's parameters as shapes that lie on the mesh by these rules. Raises UserError where they do not divide."""
+  boxed = jax.eval_shape(stage.objective.init, jax.random.key(0))
+
+  def shape(x: Any, layout: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
+
+  return jax.tree.map(shape, sharding.unbox(boxed), sharding.shardings(boxed, mesh, rules))

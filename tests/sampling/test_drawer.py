@@ -12,6 +12,7 @@ from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
+from dalle_jax.sampling.rankers import Weighted
 from dalle_jax.schedules import Constant
 
 CAPTIONS = np.array([[1, 2, 18], [3, 17, 18], [4, 5, 18]], np.int32)
@@ -85,3 +86,27 @@ def test_without_clip_samples_stay_in_the_order_they_were_drawn(drawer, together
 def test_the_temperature_reaches_the_tokens(drawer):
   likely = draw(drawer, sampling=SamplingConfig(temperature=0.0))
   assert all((each.codes_NP == each.codes_NP[0]).all() for each in likely)
+
+
+@pytest.mark.parametrize(("num", "batch"), [(10, 30), (10, 4), (8, 8)])
+def test_a_mesh_draws_what_one_device_draws(drawer, num, batch):
+  mesh, rules = sharding.make_mesh(sharding.MeshShape(data=4, fsdp=2)), sharding.Rules()
+  boxed = jax.eval_shape(TransformerNll(model=drawer.transformer).init, jax.random.key(0))
+  params = jax.device_put(drawer.transformer_params, sharding.shardings(boxed, mesh, rules))
+  over = dataclasses.replace(drawer, mesh=mesh, rules=rules, transformer_params=params, batch=batch)
+  got, expected = draw(over, num=num, keep=2), draw(dataclasses.replace(drawer, batch=batch), num=num, keep=2)
+  for each, one in zip(got, expected, strict=True):
+    np.testing.assert_array_equal(each.codes_NP, one.codes_NP)
+    np.testing.assert_allclose(each.scores_N, one.scores_N, atol=1e-5)
+    np.testing.assert_array_equal(each.images_KHWC, one.images_KHWC)
+
+
+def test_a_mix_of_rankers_is_of_all_samples_whatever_the_batch(drawer):
+  chosen = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood(), weight=0.5)}
+  whole, parts = (draw(dataclasses.replace(drawer, batch=n), rankers=chosen, keep=3) for n in (30, 4))
+  for each, other in zip(whole, parts, strict=True):
+    np.testing.assert_allclose(each.scores_N, other.scores_N, atol=1e-4)
+    clip_N, own_N = each.by_ranker["clip"], each.by_ranker["likelihood"]
+    expected = (clip_N - clip_N.mean()) / clip_N.std() + 0.5 * (own_N - own_N.mean()) / own_N.std()
+    np.testing.assert_allclose(each.scores_N, expected, atol=1e-4)
+    np.testing.assert_array_equal(each.kept_K, np.argsort(-each.scores_N)[:3])

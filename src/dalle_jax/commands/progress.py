@@ -6,7 +6,17 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  ProgressColumn,
+  Task,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 @runtime_checkable
@@ -16,6 +26,14 @@ class Tell(Protocol):
   def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
+class _Rate(ProgressColumn):
+  """How many are done in a second: pictures, where pictures are counted."""
+
+  def render(self, task: Task) -> Text:
+    speed = task.finished_speed or task.speed
+    return Text("" if speed is None else f"{speed:.3g}/s")
+
+
 @contextmanager
 def shown() -> Iterator[Tell]:
   """Shows progress on standard error while the block runs."""
@@ -23,7 +41,7 @@ def shown() -> Iterator[Tell]:
   if not console.is_terminal:
     yield _line
     return
-  columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+  columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
   with Progress(*columns, "left", TimeRemainingColumn(), console=console) as bars:
     tasks: dict[str, int] = {}
 

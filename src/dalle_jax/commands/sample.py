@@ -10,13 +10,28 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--seed 0] [--out DIR] [--batch 256]
+                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--seed 0] [--out DIR]
+                    [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
+       dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
+--drawn ranks what an earlier command wrote to DIR, without drawing: scores are kept there.
 --strict refuses captions that are longer than what is read of them, which otherwise are cut off with a warning.
 With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Devices:
+  """As `sharding.MeshShape`, which imports JAX: help has to come at once."""
+
+  data: int = -1
+  """Each draws a part of every batch; -1: all that are left."""
+  fsdp: int = 1
+  """The same, and each holds a part of the weights."""
+  model: int = 1
+  """Over so many each layer is split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +43,7 @@ class Flags:
   num: int = 64
   """Pictures drawn of each caption."""
   keep: int | None = None
-  """Pictures kept of each caption, the best by CLIP; 8, or all where fewer are drawn, if not said."""
+  """Pictures kept of each caption, the best; 8, or all where fewer are drawn, if not said."""
   temperature: float = 1.0
   """0 takes the most likely token each time."""
   top_k: int = 0
@@ -45,6 +60,12 @@ class Flags:
   """Where to write; WORKDIR/samples if not said."""
   batch: int = 256
   """Pictures drawn at the same time."""
+  rank: str | None = None
+  """What ranks: clip, likelihood (the transformer's own), or a mix; CLIP where one is trained if not said."""
+  mesh: Devices = Devices()
+  """Devices that draw."""
+  drawn: Path | None = None
+  """Ranks again what was written there, and draws nothing."""
 
   image_prompt: str | None = None
   """A picture of which a part is given."""
@@ -57,7 +78,7 @@ class Flags:
     for name in ("num", "keep", "batch"):
       if (value := getattr(self, name)) is not None and value < 1:
         raise UserError(f"got --{name} {value}, wanted at least 1")
-    if self.keep is not None and self.keep > self.num:
+    if self.drawn is None and self.keep is not None and self.keep > self.num:
       raise UserError(f"got --keep {self.keep} of --num {self.num}, wanted no more than are drawn: lower --keep")
     if self.against is not None and self.guidance == 1:
       raise UserError("--against is read by guidance alone: add --guidance 3, or leave it out")
@@ -72,18 +93,21 @@ def run(argv: list[str]) -> int:
     return 0
   directory, captions, rest = _split(argv)
   bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict")}
-  rest = [arg for arg in rest if arg not in bare]
   from dalle_jax.commands import flags
 
-  given = flags.parse(Flags, rest, prog="dalle sample")
-  from dalle_jax import draw
+  given = flags.parse(Flags, [arg for arg in rest if arg not in bare], prog="dalle sample")
+  from dalle_jax import draw, rank
   from dalle_jax.commands import progress
   from dalle_jax.sampling.choose import SamplingConfig
+  from dalle_jax.sharding import MeshShape
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
+  rank_by = None if given.rank is None else rank.parse(given.rank)
+  if given.drawn is not None:
+    return _again(given, directory, captions, rest, rank_by)
   captions += _captions(given.captions)
   if not captions:
     raise UserError(
@@ -104,11 +128,39 @@ def run(argv: list[str]) -> int:
       prompt=prompt,
       strict=bare["--strict"],
       against=given.against,
+      rank_by=rank_by,
+      mesh=MeshShape(**dataclasses.asdict(given.mesh)),
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )
   workdir.keep()
   print(workdir.place / "samples" / page.name if workdir.mirror and given.out is None else page)
+  return 0
+
+
+def _again(given: Flags, directory: str, captions: list[str], rest: list[str], rank_by: dict[str, float] | None) -> int:
+  """Ranks what was drawn. Raises UserError where what it is to be drawn from is given as well."""
+  from dalle_jax import rank
+  from dalle_jax.commands import progress
+  from dalle_jax.workdir import Workdir
+
+  known = ("--drawn", "--keep", "--rank", "--out", "--batch")
+  drawing = [flag for word in rest if word.startswith("--") and (flag := word.split("=")[0]) not in known]
+  if captions or drawing:
+    what = drawing[0] if drawing else f"the caption {captions[0][:40]!r}"
+    raise UserError(f"--drawn draws nothing, so {what} would not be read: leave it out, or leave out --drawn")
+  workdir = Workdir.open(directory)
+  with progress.shown() as tell:
+    page = rank.again(
+      workdir,
+      given.drawn,
+      keep=8 if given.keep is None else given.keep,
+      out=given.out or given.drawn,
+      batch=given.batch,
+      asked=rank_by,
+      progress=tell,
+    )
+  print(page)
   return 0
 
 

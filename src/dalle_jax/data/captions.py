@@ -87,7 +87,10 @@ class Tokenizer:
 
   def __init__(self, model: bytes, cfg: TokenizerConfig):
     self.model, self.cfg = model, cfg
-    self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    try:
+      self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+      raise UserError("tokenizer.model is no SentencePiece model: put back that of the run's training") from error
     if self._pieces.vocab_size() > cfg.vocab:
       raise UserError(f"the tokenizer's model has {self._pieces.vocab_size()} pieces, its vocab is {cfg.vocab}")
     plain = [i for i in range(self._pieces.vocab_size()) if not self._pieces.is_byte(i) and i != 0]

@@ -1,41 +1,50 @@
-"""From captions to pictures: draw codes, decode them through the dVAE, score the pixels by CLIP, a batch at a time.
+"""From captions to pictures: draw codes, decode them through the dVAE, score the pixels, a batch at a time.
 
 C captions, S samples of each in one batch, N samples of a caption in all, T text positions, P image tokens, H W pixels.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree, UInt8
 
+from dalle_jax import sharding
 from dalle_jax.models import clip as clip_lib
 from dalle_jax.models import dvae, transformer
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate
+from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Weighted, mix
+from dalle_jax.sharding import Rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
   """The samples of one caption. Codes and scores are in the order of the samples; pictures are of the kept ones only.
 
-  kept_K: numbers of the kept samples, the best score first (without CLIP in the order they were drawn).
+  scores_N: what they are ranked by, of the numbers that each ranker gave, which are `by_ranker`; None without a ranker.
+  kept_K: numbers of the kept samples, the best score first (without a ranker in the order they were drawn).
   """
 
   caption: int
   codes_NP: Int[np.ndarray, "N P"]
   scores_N: Float[np.ndarray, " N"] | None
+  by_ranker: Mapping[str, Float[np.ndarray, " N"]]
   kept_K: Int[np.ndarray, " K"]
   images_KHWC: UInt8[np.ndarray, "K H W 3"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Drawer:
-  """The three models and their weights. Without `clip` nothing is scored. batch: pictures drawn at the same time."""
+  """The three models and their weights. Without `clip` nothing is ranked unless `draw` is told by what.
+
+  batch: pictures drawn at the same time; mesh: where the weights lie, by these rules, and rows are split over.
+  """
 
   transformer: transformer.Config
   transformer_params: PyTree
@@ -44,6 +53,8 @@ class Drawer:
   clip: clip_lib.Config | None = None
   clip_params: PyTree | None = None
   batch: int = 256
+  mesh: Mesh | None = None
+  rules: Rules = Rules()
 
   def draw(
     self,
@@ -55,59 +66,119 @@ class Drawer:
     sampling: SamplingConfig = SamplingConfig(),  # noqa: B008  it is frozen
     given_CP: Int[np.ndarray, "C P"] | None = None,
     against_CT: Int[np.ndarray, "C T"] | None = None,
+    rankers: Mapping[str, Weighted] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> Iterator[Drawn]:
     """Draws `num` samples of each caption (token ids) and yields them caption by caption, in order.
 
     A sample depends on the seed, its caption's place in `text_CT` and its own number, not on `batch`. Memory holds one
     batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that
-    are not drawn, negative where one is; against_CT: see `generate`. progress: called
-    after each batch with how many pictures it brought.
+    are not drawn, negative where one is; against_CT: see `generate`; rankers: what ranks them, CLIP where there is one
+    if None. progress: called after each batch with how many pictures it brought.
     """
+    rankers = self.rankers() if rankers is None else rankers
     captions, samples = self._plan(text_CT.shape[0], num)
     key = jax.random.key(seed)
     for first in range(0, text_CT.shape[0], captions):
       # A last, smaller batch would be compiled anew, so it is filled up with its last caption.
       numbers_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)
       wanted = min(captions, text_CT.shape[0] - first)
-      parts: list[list[Drawn]] = [[] for _ in range(wanted)]
+      codes, scores = [], {name: [] for name in rankers}
       for start in range(0, num, samples):
         sample_S, fresh = np.arange(start, start + samples), min(samples, num - start)
         given = None if given_CP is None else given_CP[numbers_C]
         against = None if against_CT is None else against_CT[numbers_C]
-        drawn = self._draw_batch(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given, against)
-        for i, part in enumerate(drawn[:wanted]):
-          parts[i] = [_merge([*parts[i], _first(part, fresh)], num if keep is None else keep)]
+        codes_CSP = self._codes(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given, against)
+        codes.append(codes_CSP[:wanted, :fresh])
+        for name, found_CS in self.scores(numbers_C, text_CT[numbers_C], codes_CSP, rankers).items():
+          scores[name].append(found_CS[:wanted, :fresh])
         if progress:
           progress(wanted * fresh)
-      yield from (each[0] for each in parts)
+      codes_CNP = np.concatenate(codes, axis=1)
+      scores_CN = {name: np.concatenate(found, axis=1) for name, found in scores.items()}
+      for i in range(wanted):
+        by_ranker = {name: found_CN[i] for name, found_CN in scores_CN.items()}
+        yield self.ranked(first + i, codes_CNP[i], by_ranker, rankers, num if keep is None else keep)
+
+  def rankers(self) -> dict[str, Weighted]:
+    """What ranks where nothing else is asked for: CLIP, where there is one."""
+    if self.clip is None:
+      return {}
+    return {"clip": Weighted(ranker=ClipCosine(model=self.clip, params=self.clip_params))}
+
+  def own_likelihood(self) -> OwnLikelihood:
+    """The ranker that asks the transformer itself."""
+    return OwnLikelihood(model=self.transformer, params=self.transformer_params)
+
+  def scores(
+    self,
+    caption_C: Int[np.ndarray, " C"],
+    text_CT: Int[np.ndarray, "C T"],
+    codes_CSP: Int[np.ndarray, "C S P"],
+    rankers: Mapping[str, Weighted],
+  ) -> dict[str, Float[np.ndarray, "C S"]]:
+    """What each ranker says of the samples, whose pictures are decoded for that and let go of."""
+    if not rankers:
+      return {}
+    images_RHWC = self.decode(codes_CSP.reshape(-1, codes_CSP.shape[-1]))
+    images_CSHWC = images_RHWC.reshape(*codes_CSP.shape[:2], *images_RHWC.shape[1:])
+    candidates = Candidates(caption_C, text_CT, codes_CSP, images_CSHWC)
+    return {name: weighted.ranker(candidates) for name, weighted in rankers.items()}
+
+  def ranked(
+    self,
+    caption: int,
+    codes_NP: Int[np.ndarray, "N P"],
+    by_ranker: Mapping[str, Float[np.ndarray, " N"]],
+    rankers: Mapping[str, Weighted],
+    keep: int,
+  ) -> Drawn:
+    """A caption's samples with the pictures of the `keep` best, by what the rankers said."""
+    weights = {name: weighted.weight for name, weighted in rankers.items()}
+    scores_N = mix(by_ranker, weights) if weights else None
+    kept_K = np.arange(min(keep, len(codes_NP))) if scores_N is None else rerank.best(scores_N, keep)
+    return Drawn(
+      caption=caption,
+      codes_NP=codes_NP,
+      scores_N=scores_N,
+      by_ranker=by_ranker,
+      kept_K=kept_K,
+      images_KHWC=self._decode_in_batches(codes_NP[kept_K]),
+    )
 
   def decode(self, codes_NP: Int[np.ndarray, "N P"]) -> UInt8[np.ndarray, "N H W 3"]:
     """The pictures of codes in raster order."""
-    codes_Nhw = jnp.asarray(codes_NP).reshape(-1, self.dvae.grid, self.dvae.grid)
+    codes_Nhw = self._over_the_mesh(codes_NP.reshape(-1, self.dvae.grid, self.dvae.grid))
     return np.asarray(dvae.decode_images(self.dvae_params, self.dvae, codes_Nhw))
 
   def encode(self, images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
     """The codes of pictures as large as the dVAE's, or of their upper parts."""
     return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, jnp.asarray(images_NHWC)))
 
-  def score(
-    self, text_CT: Int[np.ndarray, "C T"], images_CSHWC: UInt8[np.ndarray, "C S H W 3"]
-  ) -> Float[np.ndarray, "C S"] | None:
-    """CLIP's cosine of each caption and each of its pictures; None without CLIP."""
-    if self.clip is None:
-      return None
-    captions, samples, *shape = images_CSHWC.shape
-    pictures_RE = rerank.embed_pictures(self.clip_params, self.clip, images_CSHWC.reshape(-1, *shape))
-    text_CE = rerank.embed_captions(self.clip_params, self.clip, jnp.asarray(text_CT))
-    return np.asarray(jnp.einsum("CSE,CE->CS", pictures_RE.reshape(captions, samples, -1), text_CE))
+  def _decode_in_batches(self, codes_KP: Int[np.ndarray, "K P"]) -> UInt8[np.ndarray, "K H W 3"]:
+    parts = [self.decode(codes_KP[i : i + self.batch]) for i in range(0, len(codes_KP), self.batch)]
+    return np.concatenate(parts)
 
   def _plan(self, captions: int, num: int) -> tuple[int, int]:
     """Captions, and samples of each, in a batch: as even as can be, and no more than `batch` pictures."""
-    samples = _even_part(num, self.batch)
-    return _even_part(captions, max(1, self.batch // samples)) if samples == num else 1, samples
+    samples, parts = _even_part(num, self.batch), self._parts()
+    beside = _even_part(captions, max(1, self.batch // samples)) if samples == num else 1
+    # Rows have to divide over the mesh: by more captions where there are so many, else by samples that are let go of.
+    step = parts // math.gcd(samples, parts)
+    return (_multiple(beside, step), samples) if step <= beside else (1, _multiple(samples, parts))
 
-  def _draw_batch(
+  def _parts(self) -> int:
+    return sharding.batch_parts(self.mesh, self.rules) if self.mesh else 1
+
+  def _over_the_mesh(self, rows: np.ndarray) -> jax.Array:
+    """Split as a batch is, where the rows divide; whole on each device else."""
+    if self.mesh is None:
+      return jnp.asarray(rows)
+    whole = len(rows) % self._parts()
+    layout = sharding.replicated(self.mesh) if whole else sharding.batch_sharding(self.mesh, self.rules, rows.ndim)
+    return jax.device_put(rows, layout)
+
+  def _codes(
     self,
     text_CT: Int[np.ndarray, "C T"],
     key: jax.Array,
@@ -116,8 +187,8 @@ class Drawer:
     sampling: SamplingConfig,
     given_CP: Int[np.ndarray, "C P"] | None,
     against_CT: Int[np.ndarray, "C T"] | None,
-  ) -> list[Drawn]:
-    codes_CSP = np.asarray(
+  ) -> Int[np.ndarray, "C S P"]:
+    return np.asarray(
       generate(
         self.transformer_params,
         jnp.asarray(text_CT, jnp.int32),
@@ -128,49 +199,15 @@ class Drawer:
         sampling=sampling,
         given_CN=None if given_CP is None else jnp.asarray(given_CP, jnp.int32),
         against_CT=None if against_CT is None else jnp.asarray(against_CT, jnp.int32),
+        mesh=self.mesh,
+        rules=self.rules,
       )
     )
-    images_RHWC = self.decode(codes_CSP.reshape(-1, codes_CSP.shape[-1]))
-    images_CSHWC = images_RHWC.reshape(*codes_CSP.shape[:2], *images_RHWC.shape[1:])
-    scores_CS = self.score(text_CT, images_CSHWC)
-    return [
-      Drawn(
-        caption=int(number),
-        codes_NP=codes_CSP[i],
-        scores_N=None if scores_CS is None else scores_CS[i],
-        kept_K=sample_S,
-        images_KHWC=images_CSHWC[i],
-      )
-      for i, number in enumerate(caption_C)
-    ]
 
 
 def _even_part(total: int, most: int) -> int:
   return math.ceil(total / math.ceil(total / most))
 
 
-def _first(part: Drawn, count: int) -> Drawn:
-  """The first samples of a batch, whose pictures are all still there."""
-  scores_N = None if part.scores_N is None else part.scores_N[:count]
-  return dataclasses.replace(
-    part,
-    codes_NP=part.codes_NP[:count],
-    scores_N=scores_N,
-    kept_K=part.kept_K[:count],
-    images_KHWC=part.images_KHWC[:count],
-  )
-
-
-def _merge(parts: list[Drawn], keep: int) -> Drawn:
-  """One caption's samples of successive batches, with the pictures of the `keep` best of those still kept."""
-  scores_N = None if parts[0].scores_N is None else np.concatenate([part.scores_N for part in parts])
-  kept_K = np.concatenate([part.kept_K for part in parts])
-  order_K = np.arange(keep) if scores_N is None else rerank.best(scores_N[kept_K], keep)
-  order_K = order_K[: len(kept_K)]
-  return Drawn(
-    caption=parts[0].caption,
-    codes_NP=np.concatenate([part.codes_NP for part in parts]),
-    scores_N=scores_N,
-    kept_K=kept_K[order_K],
-    images_KHWC=np.concatenate([part.images_KHWC for part in parts])[order_K],
-  )
+def _multiple(count: int, of: int) -> int:
+  return -(-count // of) * of

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ MARGIN = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-  """One kept picture: the caption and sample it is, its codes, CLIP's score (None without CLIP), and its pixels."""
+  """One kept picture: the caption and sample it is, its codes, what it is ranked by (None if by nothing), its pixels.
+
+  scores: what each ranker said of it.
+  """
 
   caption: str
   caption_number: int
@@ -35,6 +38,7 @@ class Sample:
   codes_N: Int[np.ndarray, " N"]
   score: float | None
   image_HWC: UInt8[np.ndarray, "H W 3"]
+  scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def enlarge(image_HWC: UInt8[np.ndarray, "H W 3"], least: int = VISIBLE) -> UInt8[np.ndarray, "h w 3"]:
@@ -77,7 +81,7 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
   """Writes what was drawn under `out` and returns its index.html; the samples of a caption come best first.
 
       out/CAPTION/00.png ...  sheet.png     at the model's own size; all of them enlarged on one sheet
-      out/samples.jsonl                     a line each: caption, numbers, seed, codes, score, file, and `about`
+      out/samples.jsonl                     a line each: caption, numbers, seed, codes, scores, file, and `about`
       out/index.html                        no script, nothing from the network
 
   about: what made them (experiment, digests, sampling), on the page and in every line. What an earlier call wrote there
@@ -139,7 +143,7 @@ def _score(sample: Sample) -> str:
 
 def _row(sample: Sample, file: str, about: dict[str, Any]) -> dict[str, Any]:
   row = {k: getattr(sample, k) for k in ("caption", "caption_number", "sample", "seed", "score")}
-  return row | {"file": file, "codes": sample.codes_N.tolist(), **about}
+  return row | {"scores": dict(sample.scores), "file": file, "codes": sample.codes_N.tolist(), **about}
 
 
 def _wrap(text: str, font: Any, width: int) -> list[str]:

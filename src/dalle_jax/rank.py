@@ -1,0 +1,124 @@
+"""What pictures are ranked by, as a person asks for it, and choosing anew among pictures that were drawn before.
+
+C captions, N samples of each.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dalle_jax import evaluate
+from dalle_jax.errors import UserError
+from dalle_jax.sampling import draws as draws_lib
+from dalle_jax.sampling.drawer import Drawer, Drawn
+from dalle_jax.sampling.draws import Draws
+from dalle_jax.sampling.gallery import Sample, write_gallery
+from dalle_jax.sampling.rankers import Weighted
+from dalle_jax.workdir import Workdir
+
+KNOWN = ("clip", "likelihood")
+
+
+def parse(text: str) -> dict[str, float]:
+  """Weights by ranker, of clip, or likelihood, or a mix such as clip=1,likelihood=0.5. Raises UserError else."""
+  weights: dict[str, float] = {}
+  for part in text.split(","):
+    name, _, number = part.partition("=")
+    if name not in KNOWN or name in weights:
+      raise UserError(f"got --rank {text}, wanted one of {', '.join(KNOWN)}, or a mix: clip=1,likelihood=0.5")
+    try:
+      weights[name] = float(number) if number else 1.0
+    except ValueError as error:
+      raise UserError(f"got --rank {text}: {number!r} is no weight; wanted a number, as in {name}=0.5") from error
+    if not np.isfinite(weights[name]) or not weights[name]:
+      raise UserError(f"got --rank {text}: a weight of {number} ranks nothing; wanted another number")
+  return weights
+
+
+def rankers(drawer: Drawer, asked: Mapping[str, float] | None) -> dict[str, Weighted]:
+  """What ranks; by CLIP, where there is one, if nothing is asked. Raises UserError for CLIP where none is trained."""
+  if asked is None:
+    return drawer.rankers()
+  if "clip" in asked and drawer.clip is None:
+    raise UserError("--rank clip: no CLIP is trained in this run; train its stage, or take --rank likelihood")
+  known = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood())}
+  return {name: dataclasses.replace(known[name], weight=weight) for name, weight in asked.items()}
+
+
+def again(
+  workdir: Workdir,
+  folder: Path,
+  *,
+  keep: int,
+  out: Path,
+  batch: int,
+  asked: Mapping[str, float] | None = None,
+  progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> Path:
+  """Ranks what `draw.draw` wrote to a folder, and writes the `keep` best of each caption under `out`: the page's path.
+
+  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. Raises
+  UserError where other weights drew the pictures than the run has now, or `keep` is more than were drawn.
+  """
+  draws = draws_lib.read(folder)
+  total = draws.codes_CNP.shape[1]
+  if keep > total:
+    raise UserError(f"got --keep {keep}, and {folder} holds {total} samples of each caption: lower --keep")
+  now = evaluate.drawn_with(workdir)
+  if changed := [stage for stage, digest in draws.weights.items() if now.get(stage) != digest]:
+    raise UserError(f"{folder} was drawn with other weights of {' and '.join(changed)} than {workdir} has: draw anew")
+  drawer = evaluate.drawer(workdir, batch)
+  chosen = rankers(drawer, asked)
+  draws = _scored(drawer, draws, chosen, progress)
+  drawn = [
+    drawer.ranked(i, codes_NP, {name: draws.scores[name][i] for name in chosen}, chosen, keep)
+    for i, codes_NP in enumerate(draws.codes_CNP)
+  ]
+  draws_lib.write(folder, draws)
+  about = {**draws.about, "ranked by": told(chosen)}
+  return write_gallery(out, list(samples(draws, drawn)), title="Drawn from captions", about=about)
+
+
+def samples(draws: Draws, drawn: list[Drawn]) -> Iterator[Sample]:
+  """The pictures kept, as the gallery takes them."""
+  for each in drawn:
+    for number, image_HWC in zip(each.kept_K, each.images_KHWC):
+      yield Sample(
+        caption=draws.captions[each.caption],
+        caption_number=each.caption,
+        sample=int(number),
+        seed=draws.seed,
+        codes_N=each.codes_NP[number],
+        score=None if each.scores_N is None else float(each.scores_N[number]),
+        scores={name: float(scores_N[number]) for name, scores_N in each.by_ranker.items()},
+        image_HWC=image_HWC,
+      )
+
+
+def told(chosen: Mapping[str, Weighted]) -> str:
+  """The rankers for a person: clip, or 1 clip + 0.5 likelihood."""
+  if len(chosen) > 1:
+    return " + ".join(f"{weighted.weight:g} {name}" for name, weighted in chosen.items())
+  return next(iter(chosen), "nothing, in the order drawn")
+
+
+def _scored(
+  drawer: Drawer, draws: Draws, chosen: Mapping[str, Weighted], progress: Callable[[str, int, int], object]
+) -> Draws:
+  """With the scores of all rankers chosen, those that are missing computed a batch at a time."""
+  missing = {name: weighted for name, weighted in chosen.items() if name not in draws.scores}
+  if not missing:
+    return draws
+  captions, total, _ = draws.codes_CNP.shape
+  found = {name: np.zeros((captions, total), np.float32) for name in missing}
+  progress("ranking", 0, captions * total)
+  for i in range(captions):
+    for first in range(0, total, drawer.batch):
+      part = slice(first, first + drawer.batch)
+      codes_CSP = draws.codes_CNP[i : i + 1, part]
+      for name, scores_CS in drawer.scores(np.array([i]), draws.text_CT[i : i + 1], codes_CSP, missing).items():
+        found[name][i, part] = scores_CS[0]
+      progress("ranking", i * total + min(total, first + drawer.batch), captions * total)
+  return dataclasses.replace(draws, scores={**draws.scores, **found})

@@ -1,0 +1,103 @@
+"""Drawing from Python: a run's models and tokenizer in one object, pictures out as arrays.
+
+    sampler = Sampler.from_checkpoint("runs/demo")
+    drawn = sampler.draw(["a red circle"], num=64, keep=8)
+    drawn[0].images_KHWC                                       the best first
+
+K kept pictures, H W pixels, N samples, P image tokens.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from dalle_jax import evaluate
+from dalle_jax.data.captions import Tokenizer
+from dalle_jax.errors import UserError
+from dalle_jax.places import Place
+from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.drawer import Drawer, Drawn
+from dalle_jax.sampling.prompts import Part
+from dalle_jax.sampling.rankers import Candidates, Ranker, Weighted
+from dalle_jax.sharding import MeshShape
+from dalle_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Sampler:
+  """drawer: the models with their weights; tokenizer: that of their training."""
+
+  drawer: Drawer
+  tokenizer: Tokenizer
+
+  @classmethod
+  def from_checkpoint(
+    cls, workdir: str | Path | Place, *, batch: int = 256, mesh: MeshShape | None = None
+  ) -> "Sampler":
+    """Of the newest good checkpoints of a run. batch: pictures drawn at a time; mesh: of devices, one if None.
+
+    Raises UserError where there is no such run, or its dVAE or transformer has no weights.
+    """
+    run = Workdir.open(workdir if not isinstance(workdir, Path) else str(workdir))
+    return cls(drawer=evaluate.drawer(run, batch, mesh), tokenizer=run.tokenizer())
+
+  def draw(
+    self,
+    captions: Sequence[str],
+    *,
+    num: int = 64,
+    keep: int | None = None,
+    seed: int = 0,
+    sampling: SamplingConfig = SamplingConfig(),  # noqa: B008  it is frozen
+    picture_HWC: UInt8[np.ndarray, "H W 3"] | None = None,
+    part: Part | None = None,
+    against: str | None = None,
+    rankers: Mapping[str, Ranker] | None = None,
+    progress: Callable[[int], object] | None = None,
+  ) -> list[Drawn]:
+    """Draws `num` pictures of each caption; the pictures of the `keep` best, or all, come back, the best first.
+
+    picture_HWC: as large as the dVAE's, of which `part` is given and the rest is drawn; against: a caption that
+    guidance leads away from; rankers: by any name, all with weight 1; CLIP where one is trained if None, none if empty;
+    progress: told how many pictures each batch brought. Raises UserError for a caption without a word, or one of the
+    two of picture and part alone.
+    """
+    if (picture_HWC is None) != (part is None):
+      raise UserError("a picture and the part of it that is given go together: pass both, or none")
+    given_CP = None
+    if picture_HWC is not None and part is not None:
+      given_CP = np.tile(part.given(self.encode(picture_HWC[None])[0]), (len(captions), 1))
+    drawn = self.drawer.draw(
+      self._ids(captions),
+      num=num,
+      seed=seed,
+      keep=keep,
+      sampling=sampling,
+      given_CP=given_CP,
+      against_CT=None if against is None else np.tile(self._ids([against]), (len(captions), 1)),
+      rankers=None if rankers is None else {name: Weighted(ranker=ranker) for name, ranker in rankers.items()},
+      progress=progress,
+    )
+    return list(drawn)
+
+  def encode(self, pictures_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
+    """The codes of pictures as large as the dVAE's."""
+    return self.drawer.encode(pictures_NHWC)
+
+  def decode(self, codes_NP: Int[np.ndarray, "N P"]) -> UInt8[np.ndarray, "N H W 3"]:
+    """The pictures of codes in raster order."""
+    return self.drawer.decode(codes_NP)
+
+  def score(self, caption: str, codes_NP: Int[np.ndarray, "N P"], ranker: Ranker) -> Float[np.ndarray, " N"]:
+    """What a ranker says of these samples of a caption."""
+    images_NHWC = self.decode(codes_NP)
+    return ranker(Candidates(np.zeros(1, int), self._ids([caption]), codes_NP[None], images_NHWC[None]))[0]
+
+  def _ids(self, captions: Sequence[str]) -> Int[np.ndarray, "C T"]:
+    for caption in captions:
+      if not self.tokenizer.encode(caption):
+        raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
+    return np.stack([self.tokenizer.ids(caption) for caption in captions])
