@@ -263,6 +263,17 @@ def test_a_sampler_in_python_draws_what_the_command_draws(place, whole):
 
 
 @pytest.mark.slow
+def test_the_page_on_drawing_does_what_it_shows(whole):
+  page = (Path(__file__).parents[1] / "docs/sampling.md").read_text()
+  [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+  assert "runs/demo" in code
+  seen = {}
+  exec(compile(code.replace("runs/demo", str(whole[0])), "sampling.md", "exec"), seen)
+  assert len(seen["circle"].images_KHWC) == len(seen["by_own"].images_KHWC) == 8
+  assert (seen["rest"].codes_NP[:, :8] == seen["sampler"].encode(seen["likely"].images_KHWC).reshape(-1)[:8]).all()
+
+
+@pytest.mark.slow
 def test_a_tokenizer_that_is_not_the_checkpoints_is_refused(place, whole):
   copied(place, whole, "other-words")
   file = place / "other-words/tokenizer.model"
