@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from dalle_jax import evaluate
-from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.captions import typed_ids
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.clip import ClipContrastive
@@ -72,7 +72,7 @@ def draw(
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
-  text_CT = np.stack([_ids(words, caption, strict, say) for caption in captions])
+  text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch)
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
@@ -88,7 +88,9 @@ def draw(
     progress("drawing", done, total)
 
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
-  against_CT = None if against is None else np.tile(_ids(words, against, strict, say), (len(captions), 1))
+  against_CT = (
+    None if against is None else np.tile(typed_ids(words, against, strict=strict, say=say), (len(captions), 1))
+  )
   samples = [
     Sample(
       caption=captions[drawn.caption],
@@ -143,15 +145,3 @@ def _caveats(workdir: Workdir, keep: int, num: int) -> list[str]:
   if not ranks and keep < num:
     lines.append(f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best")
   return lines
-
-
-def _ids(words: Tokenizer, caption: str, strict: bool, say: Callable[[str], object]) -> np.ndarray:
-  """The caption's token ids. Raises UserError when there are none, or, when that is `strict`, too many."""
-  count, most = len(words.encode(caption)), words.cfg.length - 1
-  if not count:
-    raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
-  if count > most and strict:
-    raise UserError(f"the caption {caption[:40]!r}... has {count} tokens, wanted at most {most}: shorten it")
-  if count > most:
-    say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
-  return words.ids(caption)

@@ -13,7 +13,7 @@ import functools
 import heapq
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import sentencepiece
@@ -156,6 +156,18 @@ class Tokenizer:
         yield self._id[piece]
       else:
         yield from (self._byte[b] for b in piece.encode())
+
+
+def typed_ids(words: Tokenizer, caption: str, *, strict: bool, say: Callable[[str], object]) -> Int[np.ndarray, " T"]:
+  """The ids of a caption that a person typed. Raises UserError when there are none, or, if `strict`, too many."""
+  count, most = len(words.encode(caption)), words.cfg.length - 1
+  if not count:
+    raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
+  if count > most and strict:
+    raise UserError(f"the caption {caption[:40]!r}... has {count} tokens, wanted at most {most}: shorten it")
+  if count > most:
+    say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
+  return words.ids(caption)
 
 
 def _words(texts: Iterable[str]) -> Iterator[str]:
