@@ -15,7 +15,7 @@ LAYERS = (
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
   ("ablations", "report", "plan", "bench", "draw", "score", "run", "inspect_page", "checkpoint_files"),
-  ("evaluate", "golden", "showing", "step_shapes"),
+  ("evaluate", "attention_maps", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
   ("evaluation", "convert"),

@@ -1,14 +1,16 @@
 """Pictures of captions that a person types: drawn, ranked, written down."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
-from dalle_jax import evaluate
-from dalle_jax.data.captions import typed_ids
+from dalle_jax import attention_maps, evaluate
+from dalle_jax.data.captions import Tokenizer, typed_ids
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.clip import ClipContrastive
@@ -59,15 +61,17 @@ def draw(
   prompt: Prompt | None = None,
   strict: bool = False,
   against: str | None = None,
+  attention: bool = False,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
   """Draws `num` pictures of each caption, writes the `keep` best by CLIP under `out`, and returns the page's path.
 
   prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
-  that guidance leads away from, the empty one if None. say: told in a line what is cut off a long caption, that nothing
-  ranks, that a stage is not trained to its end, or what could not be seen of the part given. Raises UserError for a
-  caption without a word, where the run has no weights, the part does not lie in the picture, or `out` can't be written.
+  that guidance leads away from, the empty one if None; attention: whether a sheet of attention maps is made of each
+  picture. say: told in a line what is cut off a long caption, that nothing ranks, that a stage is not trained to its
+  end, or what could not be seen of the part given. Raises UserError for a caption without a word, where the run has no
+  weights, the part does not lie in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
@@ -119,7 +123,17 @@ def draw(
     about["against"] = against
   if prompt is not None:
     about["picture"] = f"{prompt.name}: {prompt.part}"
-  return write_gallery(out, samples, title="Drawn from captions", about=about)
+  sheet = _sheets(drawer, words, len(samples), progress) if attention else None
+  return write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
+
+
+def _sheets(
+  drawer: Drawer, words: Tokenizer, total: int, progress: Callable[[str, int, int], object]
+) -> Callable[[Sample], Image.Image]:
+  """What makes the attention maps of a sample, and tells of how many they are made."""
+  made = itertools.count(1)
+  progress("attention maps", 0, total)
+  return attention_maps.sheets(drawer, words, lambda: progress("attention maps", next(made), total))
 
 
 def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:

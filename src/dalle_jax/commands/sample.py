@@ -10,11 +10,12 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--seed 0] [--out DIR] [--batch 256]
+                    [--seed 0] [--out DIR] [--batch 256] [--attention]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
 --strict refuses captions that are longer than what is read of them, which otherwise are cut off with a warning.
+--attention adds a sheet of each picture that shows which words its tokens looked at, layer by layer.
 With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
 
@@ -71,7 +72,7 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   directory, captions, rest = _split(argv)
-  bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict")}
+  bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict", "--attention")}
   rest = [arg for arg in rest if arg not in bare]
   from dalle_jax.commands import flags
 
@@ -104,6 +105,7 @@ def run(argv: list[str]) -> int:
       prompt=prompt,
       strict=bare["--strict"],
       against=given.against,
+      attention=bare["--attention"],
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )

@@ -125,6 +125,21 @@ class Tokenizer:
     """The text of ids, pads left out; where spaces are no tokens the words run together."""
     return self._pieces.decode([int(i) for i in ids if i < self.cfg.vocab])
 
+  def words(self, text: str) -> list[tuple[str, list[int]]]:
+    """The words, which are what spaces part, and the places of their ids in `encode(text)`; a space's is no word's."""
+    found: list[tuple[str, list[int]]] = []
+    place, inside = 0, False
+    for run in _runs(self._pieces.normalize(text)):
+      if run != SPACE:
+        ids = len(self._spelt(run))
+        word, places = found.pop() if inside else ("", [])
+        found.append((word + run, [*places, *range(place, place + ids)]))
+        place += ids
+      elif self.cfg.spaces:
+        place += len(self._spelt(run))
+      inside = run != SPACE
+    return found
+
   def _merge(self, run: str, dropout: float, rng: np.random.Generator | None) -> list[str]:
     """Joins the pair that the model learnt first, again and again; a dropped pair is not tried a second time."""
     part, after, before = list(run), list(range(1, len(run) + 1)), list(range(-1, len(run) - 1))
