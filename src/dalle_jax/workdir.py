@@ -29,7 +29,7 @@ from dalle_jax.training.checkpoint import Checkpoints
 # Fields that change where or how fast a run goes, not what it computes: a workdir may be continued with others.
 FREE = ("data", "mesh.", "rules.", "workers")
 # What of a workdir in a bucket is copied only where it is asked for.
-BIG = ("codes", "xla_cache", "tensorboard", "pictures", "profile", "samples", "page")
+BIG = ("codes", "xla_cache", "tensorboard", "pictures", "profile", "samples", "scores", "page")
 FREE_OF_A_STAGE = (".save_every", ".keep", ".keep_every", ".keep_best", ".log_every", ".show_every")
 
 

@@ -1,5 +1,7 @@
 """A drawer of small models with random weights, and a tokenizer that knows a few words, for what reads captions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,3 +38,21 @@ def drawer(length=8, mix=("row", "column"), layers=2):
     dvae=pictures,
     dvae_params=weights(DvaeElbo(model=pictures, kl=Constant(0.0), temperature=Constant(1.0)).init, 1),
   )
+
+
+def looks_at(model, token):
+  """The drawer with one layer whose every query has the key of that token for its like, and of no other."""
+  shapes = transformer.unroll(model.transformer_params, model.transformer)[0]
+  params = jax.tree.map(jnp.asarray, shapes)
+  for table in ("text_token", "image_token", "start", "text_position", "row", "column"):
+    params[table] = {"embedding": params[table]["embedding"].at[:, 0].set(0)}
+  params["text_token"] = {"embedding": params["text_token"]["embedding"].at[token, 0].set(20)}
+  block = params["block_0"]
+  qkv = block["qkv"]
+  head_dim = model.transformer.head_dim
+  to_first = jnp.zeros_like(qkv["kernel"][1]).at[0, ::head_dim].set(1)
+  kernel = qkv["kernel"].at[0].set(0).at[1].set(to_first)
+  bias = qkv["bias"].at[:2].set(0).at[0, ::head_dim].set(50)
+  norm = {"scale": jnp.ones_like(block["norm_1"]["scale"]), "bias": jnp.zeros_like(block["norm_1"]["bias"])}
+  params["block_0"] = block | {"qkv": {"kernel": kernel, "bias": bias}, "norm_1": norm}
+  return dataclasses.replace(model, transformer_params=params)
