@@ -63,7 +63,7 @@ def test_pairs_of_prepared_data_are_its_first(tmp_path):
 @pytest.mark.parametrize(
   ("text", "pictures", "says"),
   [
-    ("one\ntwo", "p", "got 2 captions in .*c.txt for 3 pictures in .*p, wanted a caption on each line, as many as"),
+    ("one\ntwo", "p", "got 2 captions in .*c.txt for 3 pictures in .*p, wanted one on each line for each"),
     ("one", "p", "got 1 caption in"),
     ("one\n\nthree", "p", "line 2 of .*c.txt is empty"),
     (" \n", "p", "c.txt holds no caption"),

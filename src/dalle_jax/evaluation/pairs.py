@@ -49,8 +49,8 @@ def from_files(pictures: str, captions: str) -> Pairs:
     rows = _table(lines, captions, names, folder)
   elif len(lines) != len(names):
     raise UserError(
-      f"got {_count(len(lines), 'caption')} in {captions} for {_count(len(names), 'picture')} in {pictures}, wanted a "
-      "caption on each line, as many as pictures, or lines of a picture's name, a tab and a caption"
+      f"got {_count(len(lines), 'caption')} in {captions} for {_count(len(names), 'picture')} in {pictures}, wanted "
+      "one on each line for each picture, or lines of name, tab, caption"
     )
   else:
     rows = list(zip(names, lines))
