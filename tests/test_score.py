@@ -1,6 +1,7 @@
 """Scores of pictures and captions: the losses of training, all with all, and the files that are written of them."""
 
 import csv
+import dataclasses
 import math
 
 import jax
@@ -14,6 +15,7 @@ from dalle_jax import score
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import scores
 from dalle_jax.evaluation.pairs import Pairs
+from dalle_jax.models import transformer
 from dalle_jax.objectives.transformer import TransformerNll
 
 CAPTIONS = ("a red cube", "a green ball on the left", "blue rings")
@@ -132,6 +134,18 @@ def test_a_long_caption_is_told_of_or_refused(model, words, tmp_path):
   with pytest.raises(UserError, match="wanted at most 7: shorten it"):
     scored(model, words, tmp_path / "strict", score.Wanted(strict=True), given=given)
   assert not (tmp_path / "strict").exists()
+
+
+def test_a_model_whose_image_comes_first_is_refused(model, words, tmp_path):
+  class ImageFirst(transformer.Config):
+    def pattern(self, kind):
+      return dataclasses.replace(super().pattern(kind), order="image_first")
+
+  plain = model.transformer
+  cfg = ImageFirst(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+  with pytest.raises(UserError, match="image first: it knows no likelihood of pictures given captions"):
+    scored(dataclasses.replace(model, transformer=cfg), words, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_written_where_a_picture_cannot_be_read(model, words, tmp_path):
