@@ -51,7 +51,7 @@ def test_means_are_the_losses_that_training_reports(model, words, tmp_path):
   text = jnp.stack([words.ids(CAPTIONS[i]) for i in (0, 1, 2, 0)])
   codes = jnp.asarray(model.encode(pictures()).reshape(4, -1))
   objective = TransformerNll(model=model.transformer)
-  _, losses = objective.loss(
+  _, losses = jax.jit(objective.loss)(
     model.transformer_params, {}, {"text": text, "codes": codes}, jax.random.key(0), jnp.int32(0)
   )
   means = scores.mean(found.scores)

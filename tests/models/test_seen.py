@@ -44,7 +44,8 @@ def test_queries_of_the_first_layer_are_made_of_the_embeddings():
   cfg = toy.config(("full",), layers=3)
   params = toy.weights(cfg)
   text, codes = stream(cfg)
-  q_BLHK = seen.by_layer(params, cfg, text, codes, lambda layer: layer.q_BLHK)[0]
+  queries = jax.jit(lambda params, *given: seen.by_layer(params, cfg, *given, lambda layer: layer.q_BLHK))
+  q_BLHK = queries(params, text, codes)[0]
   block = transformer.unroll(params, cfg)[0]["block_0"]
   x_D = params["start"]["embedding"][0] + params["text_position"]["embedding"][0]
   normed_D = (x_D - x_D.mean()) / np.sqrt(x_D.var() + 1e-5) * block["norm_1"]["scale"] + block["norm_1"]["bias"]
