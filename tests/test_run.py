@@ -23,6 +23,7 @@ from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepare import prepare
+from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import load
@@ -286,6 +287,30 @@ def test_a_tokenizer_that_is_not_the_checkpoints_is_refused(place, whole):
   assert not (place / "unsaid").exists()
   file.write_bytes(right)
   dalle(place, "sample", "other-words", "a red circle", "--num", 1, "--out", "said")
+
+
+@pytest.mark.slow
+def test_maps_of_attention_come_with_the_pictures_where_they_are_asked_for(place, whole):
+  dalle(place, "sample", "whole", "a red circle", "--num", 2, "--keep", 2, "--attention", "--out", "looked")
+  assert len(list((place / "looked").glob("*/0?-attention.png"))) == 2
+  assert "00-attention.png" in (place / "looked/index.html").read_text()
+
+
+@pytest.mark.slow
+def test_pictures_are_scored_from_a_folder_as_from_the_data(place, whole):
+  out, _ = dalle(place, "score", "whole", "--data", "data", "--split", "test", "--limit", 3, "--retrieval")
+  assert out.endswith("whole/scores/index.html\n")
+  assert "caption to picture, by Bayes' rule: top-1" in out
+  source = open_prepared(place / "data").source("test")
+  (place / "scored").mkdir()
+  for number in range(3):
+    Image.fromarray(source[number]["image"]).save(place / f"scored/{number}.png")
+  (place / "scored.txt").write_text("".join(f"{source[number]['captions'][0]}\n" for number in range(3)))
+  dalle(place, "score", "whole", "scored", "--captions", "scored.txt", "--out", "scored-out")
+  tables = [(folder / "scores.tsv").read_text() for folder in (whole[0] / "scores", place / "scored-out")]
+  rows = [[line.split("\t")[1:-1] for line in table.splitlines()] for table in tables]
+  assert len(rows[0]) == 4
+  assert rows[0] == rows[1]
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """Pictures of captions that a person types: drawn, ranked, written down."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
-from dalle_jax import config, evaluate, rank
-from dalle_jax.data.captions import Tokenizer
+from dalle_jax import attention_maps, config, evaluate, rank
+from dalle_jax.data.captions import Tokenizer, typed_ids
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.transformer import TransformerNll
@@ -17,7 +19,7 @@ from dalle_jax.sampling import prompts
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.draws import Draws
-from dalle_jax.sampling.gallery import write_gallery
+from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
@@ -63,6 +65,7 @@ def draw(
   against: str | None = None,
   rank_by: Mapping[str, float] | None = None,
   mesh: MeshShape | None = None,
+  attention: bool = False,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
@@ -70,15 +73,16 @@ def draw(
 
   prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
   that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `rank.rankers`), CLIP where
-  there is one if None; mesh: of devices that draw, one if None. All codes and scores are kept in draws.npz, to be
-  ranked again (`rank.again`). say: told in a line what is cut off a long caption, that nothing ranks, that a stage is
-  not trained to its end, or what could not be seen of the part given. Raises UserError for a caption without a word,
-  where the run has no weights, the part does not lie in the picture, or `out` can't be written.
+  there is one if None; mesh: of devices that draw, one if None; attention: whether a sheet of attention maps is made of
+  each picture. All codes and scores are kept in draws.npz, to be ranked again (`rank.again`). say: told in a line what
+  is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen of
+  the part given. Raises UserError for a caption without a word, where the run has no weights, the part does not lie in
+  the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
-  text_CT = np.stack([_ids(words, caption, strict, say) for caption in captions])
+  text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch, mesh)
   chosen = rank.rankers(drawer, rank_by)
   given_P = None if prompt is None else prompt.codes(drawer)
@@ -99,7 +103,9 @@ def draw(
     progress("drawing", done, total)
 
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
-  against_CT = None if against is None else np.tile(_ids(words, against, strict, say), (len(captions), 1))
+  against_CT = (
+    None if against is None else np.tile(typed_ids(words, against, strict=strict, say=say), (len(captions), 1))
+  )
   drawn = list(
     drawer.draw(
       text_CT,
@@ -137,9 +143,20 @@ def draw(
     weights=evaluate.drawn_with(workdir),
     about=about,
   )
-  page = write_gallery(out, list(rank.samples(draws, drawn)), title="Drawn from captions", about=about)
+  samples = list(rank.samples(draws, drawn))
+  sheet = _sheets(drawer, words, len(samples), progress) if attention else None
+  page = write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
   draws_lib.write(out, draws)
   return page
+
+
+def _sheets(
+  drawer: Drawer, words: Tokenizer, total: int, progress: Callable[[str, int, int], object]
+) -> Callable[[Sample], Image.Image]:
+  """What makes the attention maps of a sample, and tells of how many they are made."""
+  made = itertools.count(1)
+  progress("attention maps", 0, total)
+  return attention_maps.sheets(drawer, words, lambda: progress("attention maps", next(made), total))
 
 
 def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
@@ -164,15 +181,3 @@ def _unranked(keep: int, num: int) -> list[str]:
   if keep == num:
     return []
   return [f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best"]
-
-
-def _ids(words: Tokenizer, caption: str, strict: bool, say: Callable[[str], object]) -> np.ndarray:
-  """The caption's token ids. Raises UserError when there are none, or, when that is `strict`, too many."""
-  count, most = len(words.encode(caption)), words.cfg.length - 1
-  if not count:
-    raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
-  if count > most and strict:
-    raise UserError(f"the caption {caption[:40]!r}... has {count} tokens, wanted at most {most}: shorten it")
-  if count > most:
-    say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
-  return words.ids(caption)

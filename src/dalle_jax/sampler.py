@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from dalle_jax import evaluate
-from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.captions import Tokenizer, typed_ids
 from dalle_jax.errors import UserError
 from dalle_jax.places import Place
 from dalle_jax.sampling.choose import SamplingConfig
@@ -97,7 +97,4 @@ class Sampler:
     return ranker(Candidates(np.zeros(1, int), self._ids([caption]), codes_NP[None], images_NHWC[None]))[0]
 
   def _ids(self, captions: Sequence[str]) -> Int[np.ndarray, "C T"]:
-    for caption in captions:
-      if not self.tokenizer.encode(caption):
-        raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
-    return np.stack([self.tokenizer.ids(caption) for caption in captions])
+    return np.stack([typed_ids(self.tokenizer, caption, strict=False, say=lambda line: None) for caption in captions])

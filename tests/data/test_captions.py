@@ -257,3 +257,16 @@ def test_settings_that_make_no_sense_are_refused(wrong, says):
 def test_a_model_of_more_pieces_than_the_vocabulary_is_refused(model):
   with pytest.raises(UserError, match="the tokenizer's model has 600 pieces, its vocab is 400"):
     Tokenizer(model, TokenizerConfig(vocab=400))
+
+
+@pytest.mark.parametrize("spaces", [True, False])
+def test_words_are_what_spaces_part_and_every_other_id_is_one_of_theirs(model, texts, spaces):
+  words = Tokenizer(model, TokenizerConfig(vocab=600, spaces=spaces))
+  for text in [*texts[:50], "  Two  BIG foxes, 12.5 m: 🦊 "]:
+    ids, found = words.encode(text), words.words(text)
+    assert [word for word, _ in found] == words._pieces.normalize(text).replace(SPACE, " ").split(" ")
+    spelt = [place for _, places in found for place in places]
+    (space,) = words.encode("a b")[1:2] if spaces else [None]
+    assert spelt == [place for place, id in enumerate(ids) if id != space]
+    for word, places in found:
+      assert words.decode([ids[place] for place in places]) == word

@@ -78,6 +78,20 @@ def test_every_link_of_the_gallery_leads_to_a_file_in_it(tmp_path):
   np.testing.assert_array_equal(Image.open(tmp_path / "out" / rows[2]["file"]), picture(2))
 
 
+def test_each_picture_s_attention_maps_stand_beside_it_and_are_linked(tmp_path):
+  samples = [sample(index=i) for i in range(2)]
+  maps = lambda each: Image.new("RGB", (3, 2), (each.sample, 0, 0))  # noqa: E731
+  page = write_gallery(tmp_path, samples, title="drawn", about={}, attention=maps)
+  links = Links()
+  links.feed(page.read_text())
+  for i in range(2):
+    file = f"000-a-red-b-circle-b/0{i}-attention.png"
+    assert file in links.found
+    assert Image.open(tmp_path / file).getpixel((0, 0)) == (i, 0, 0)
+  write_gallery(tmp_path, samples, title="drawn", about={})
+  assert not (tmp_path / "000-a-red-b-circle-b/00-attention.png").exists()
+
+
 def test_what_an_earlier_call_drew_is_removed_and_nothing_else(tmp_path):
   write_gallery(tmp_path, [sample(), sample(index=1), sample("blue", number=1)], title="t", about={})
   (tmp_path / "mine").mkdir()

@@ -10,7 +10,7 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--seed 0] [--out DIR]
+                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--seed 0] [--out DIR] [--attention]
                     [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
        dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
@@ -18,6 +18,7 @@ usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--str
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
 --drawn ranks what an earlier command wrote to DIR, without drawing: scores are kept there.
 --strict refuses captions that are longer than what is read of them, which otherwise are cut off with a warning.
+--attention adds a sheet of each picture that shows which words its tokens looked at, layer by layer.
 With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
 
@@ -92,7 +93,7 @@ def run(argv: list[str]) -> int:
     print(USAGE, end="")
     return 0
   directory, captions, rest = _split(argv)
-  bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict")}
+  bare = {flag: flag in rest for flag in ("--crop-first", "--two-panels", "--strict", "--attention")}
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, [arg for arg in rest if arg not in bare], prog="dalle sample")
@@ -130,6 +131,7 @@ def run(argv: list[str]) -> int:
       against=given.against,
       rank_by=rank_by,
       mesh=MeshShape(**dataclasses.asdict(given.mesh)),
+      attention=bare["--attention"],
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )

@@ -13,7 +13,7 @@ import functools
 import heapq
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import sentencepiece
@@ -128,6 +128,21 @@ class Tokenizer:
     """The text of ids, pads left out; where spaces are no tokens the words run together."""
     return self._pieces.decode([int(i) for i in ids if i < self.cfg.vocab])
 
+  def words(self, text: str) -> list[tuple[str, list[int]]]:
+    """The words, which are what spaces part, and the places of their ids in `encode(text)`; a space's is no word's."""
+    found: list[tuple[str, list[int]]] = []
+    place, inside = 0, False
+    for run in _runs(self._pieces.normalize(text)):
+      if run != SPACE:
+        ids = len(self._spelt(run))
+        word, places = found.pop() if inside else ("", [])
+        found.append((word + run, [*places, *range(place, place + ids)]))
+        place += ids
+      elif self.cfg.spaces:
+        place += len(self._spelt(run))
+      inside = run != SPACE
+    return found
+
   def _merge(self, run: str, dropout: float, rng: np.random.Generator | None) -> list[str]:
     """Joins the pair that the model learnt first, again and again; a dropped pair is not tried a second time."""
     part, after, before = list(run), list(range(1, len(run) + 1)), list(range(-1, len(run) - 1))
@@ -159,6 +174,18 @@ class Tokenizer:
         yield self._id[piece]
       else:
         yield from (self._byte[b] for b in piece.encode())
+
+
+def typed_ids(words: Tokenizer, caption: str, *, strict: bool, say: Callable[[str], object]) -> Int[np.ndarray, " T"]:
+  """The ids of a caption that a person typed. Raises UserError when there are none, or, if `strict`, too many."""
+  count, most = len(words.encode(caption)), words.cfg.length - 1
+  if not count:
+    raise UserError(f"the caption {caption[:40]!r} holds no word that can be read; wanted some text")
+  if count > most and strict:
+    raise UserError(f"the caption {caption[:40]!r}... has {count} tokens, wanted at most {most}: shorten it")
+  if count > most:
+    say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
+  return words.ids(caption)
 
 
 def _words(texts: Iterable[str]) -> Iterator[str]:

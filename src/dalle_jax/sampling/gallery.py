@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +77,23 @@ def save_picture(image_HWC: UInt8[np.ndarray, "H W 3"], file: Path) -> None:
   Image.fromarray(image_HWC).save(file)
 
 
-def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: dict[str, Any]) -> Path:
+def write_gallery(
+  out: Path,
+  samples: Sequence[Sample],
+  *,
+  title: str,
+  about: dict[str, Any],
+  attention: Callable[[Sample], Image.Image] | None = None,
+) -> Path:
   """Writes what was drawn under `out` and returns its index.html; the samples of a caption come best first.
 
       out/CAPTION/00.png ...  sheet.png     at the model's own size; all of them enlarged on one sheet
       out/samples.jsonl                     a line each: caption, numbers, seed, codes, scores, file, and `about`
       out/index.html                        no script, nothing from the network
 
-  about: what made them (experiment, digests, sampling), on the page and in every line. What an earlier call wrote there
-  is removed. Raises UserError if `out` can't be written.
+  about: what made them (experiment, digests, sampling), on the page and in every line; attention: makes a sheet of maps
+  of each sample, which is written as CAPTION/00-attention.png beside it. What an earlier call wrote there is removed.
+  Raises UserError if `out` can't be written.
   """
   numbers = sorted({each.caption_number for each in samples})
   groups = {number: [each for each in samples if each.caption_number == number] for number in numbers}
@@ -99,10 +107,12 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
       for each, file in zip(group, files):
         save_picture(each.image_HWC, out / file)
         rows.append(_row(each, file, about))
+        if attention is not None:
+          attention(each).save(out / _attention_file(file))
       contact_sheet([each.image_HWC for each in group], [_score(each) for each in group]).save(
         out / folder / "sheet.png"
       )
-      sections.append(_section(group, files, folder))
+      sections.append(_section(group, files, folder, attention is not None))
     (out / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = out / "index.html"
     page.write_text(static_page.page(title, [static_page.definition_list(about), *sections]))
@@ -129,12 +139,19 @@ def slug(caption: str) -> str:
   return re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:48].strip("-") or "picture"
 
 
-def _section(group: list[Sample], files: list[str], folder: str) -> str:
-  figures = "".join(static_page.figure(file, _score(each)) for each, file in zip(group, files))
+def _section(group: list[Sample], files: list[str], folder: str, attention: bool) -> str:
+  under = [_score(each) for each in group]
+  if attention:
+    under = [f'{text} <a href="{_attention_file(file)}">attention</a>' for text, file in zip(under, files)]
+  figures = "".join(static_page.figure(file, text) for text, file in zip(under, files))
   return (
     f'<h2>{html.escape(group[0].caption)}</h2>\n<div class="pictures">{figures}</div>\n'
     f'<p class="note"><a href="{folder}/sheet.png">all on one sheet</a></p>'
   )
+
+
+def _attention_file(file: str) -> str:
+  return f"{file.removesuffix('.png')}-attention.png"
 
 
 def _score(sample: Sample) -> str:

@@ -1,0 +1,48 @@
+"""Heat maps of likelihoods: of each code beside its picture, and of every picture against every caption.
+
+H W pixels, h w the grid of codes, P pictures, C captions.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.figure import Figure
+
+
+def save_code_map(
+  file: Path,
+  image_HWC: UInt8[np.ndarray, "H W 3"],
+  nats_hw: Float[np.ndarray, "h w"],
+  *,
+  most: float,
+  guess: float,
+) -> None:
+  """The picture, and beside it -ln p of each of its codes, from 0 to `most` nats; a blind guess's `guess` is marked."""
+  figure = Figure(figsize=(7.4, 3.5), layout="constrained")
+  picture, heat = figure.subplots(1, 2)
+  picture.imshow(image_HWC, interpolation="nearest")
+  drawn = heat.imshow(nats_hw, interpolation="nearest", cmap="magma", vmin=0, vmax=most)
+  for axes, title in ((picture, "the picture"), (heat, f"{nats_hw.mean():.3f} nats a code")):
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=10)
+  bar = figure.colorbar(drawn, ax=heat, label="nats: high where it was not expected")
+  if guess < most:
+    bar.ax.axhline(guess, color="#2e9bff", linewidth=1.5)
+  figure.savefig(file, dpi=128)
+
+
+def save_matching_map(file: Path, scores_PC: Float[np.ndarray, "P C"], right_PC: Bool[np.ndarray, "P C"]) -> None:
+  """Every picture's score with every caption, those that belong together marked by a ring where there are few."""
+  figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+  axes = figure.add_subplot()
+  most = max(float(np.abs(scores_PC).max()), 1e-6)
+  drawn = axes.imshow(scores_PC, interpolation="nearest", cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+  if max(scores_PC.shape) <= 64:
+    pictures, captions = np.nonzero(right_PC)
+    axes.scatter(captions, pictures, s=18, facecolors="none", edgecolors="#222222", linewidths=0.8)
+  axes.set_xlabel("captions")
+  axes.set_ylabel("pictures")
+  figure.colorbar(drawn, ax=axes, label="nats that the caption tells of the picture")
+  figure.savefig(file, dpi=128)
