@@ -16,7 +16,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
-  ("ablations", "report", "plan", "bench", "draw", "sampler", "run", "inspect_page", "checkpoint_files"),
+  ("ablations", "report", "plan", "bench", "draw", "sampler", "describe", "run", "inspect_page", "checkpoint_files"),
   ("rank",),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),

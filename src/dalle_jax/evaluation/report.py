@@ -132,8 +132,9 @@ def find(stages: Mapping[str, Trained], objective: type) -> Any:
 
 
 def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
-  """What draws with these stages; None without a dVAE or a transformer. Without CLIP it ranks nothing."""
-  vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeObjective, TransformerNll, ClipContrastive))
+  """What draws with these stages; None without a dVAE or a text-first transformer. Without CLIP it ranks nothing."""
+  text_to_image = find({name: each for name, each in stages.items() if not _image_first(each)}, TransformerNll)
+  vae, clip = find(stages, DvaeObjective), find(stages, ClipContrastive)
   if vae is None or text_to_image is None:
     return None
   model = text_to_image.objective.model
@@ -146,6 +147,10 @@ def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
     clip_params=clip and clip.params,
     batch=batch,
   )
+
+
+def _image_first(stage: Trained) -> bool:
+  return isinstance(stage.objective, TransformerNll) and stage.objective.model.order == "image_first"
 
 
 def held_out_losses(

@@ -1,0 +1,119 @@
+"""Captions of pictures that a person has: written by a transformer trained image-first, ranked by their likelihood.
+
+C pictures, S captions of each, T text positions, P image tokens, H W pixels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from dalle_jax.data.images import CentreCrop
+from dalle_jax.errors import UserError
+from dalle_jax.experiment import dvae_stage
+from dalle_jax.models import dvae, transformer
+from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling.caption import check_describes, describe
+from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.workdir import Workdir
+
+Progress = Callable[[str, int, int], object]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caption:
+  """What was written of a picture. loglik: ln of its likelihood; tokens: its own and its end; times: it was drawn."""
+
+  text: str
+  loglik: float
+  tokens: int
+  times: int
+
+  @property
+  def score(self) -> float:
+    """The mean over its tokens, by which captions are ranked: a sum would prefer those that say less."""
+    return self.loglik / self.tokens
+
+
+def captions(
+  workdir: Workdir,
+  images: Sequence[UInt8[np.ndarray, "H W 3"]],
+  *,
+  num: int,
+  keep: int,
+  sampling: SamplingConfig,
+  seed: int,
+  batch: int = 256,
+  progress: Progress = lambda what, done, total: None,
+  say: Callable[[str], object] = lambda line: None,
+) -> list[list[Caption]]:
+  """Of each picture `num` captions are drawn, and of those that differ the `keep` with the best scores are returned.
+
+  A picture is cut to a square around its middle and scaled to the dVAE's size. batch: captions drawn at a time; say:
+  told in a line where a stage is not trained to its end. Raises UserError where the run's transformer is text-first, or
+  left the pads out of its targets, and where a stage has no weights.
+  """
+  name, stage = _writer(workdir)
+  model, words = stage.objective.model, workdir.tokenizer()
+  codes_CP = _codes(workdir, images)
+  params = transformer.in_compute_dtype(workdir.weights(name)[0], model)
+  if not stage.frozen and (step := workdir.step(name)) < stage.steps:
+    say(f"stage {name} is at step {step} of {stage.steps}: its training has not ended")
+  at_once, key, found = max(1, batch // num), jax.random.key(seed), []
+  progress("writing captions", 0, num * len(images))
+  for first in range(0, len(images), at_once):
+    # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
+    number_C = np.minimum(np.arange(first, first + min(at_once, len(images))), len(images) - 1)
+    how = {"model": model, "sampling": sampling, "words": words.size}
+    drawn = describe(params, codes_CP[number_C], key, jnp.asarray(number_C), jnp.arange(num), **how)
+    wanted = min(at_once, len(images) - first)
+    text_CST, loglik_CS = (np.asarray(x)[:wanted] for x in drawn)
+    found += [
+      _ranked(text_ST, loglik_S, words.decode, model.text_vocab)[:keep]
+      for text_ST, loglik_S in zip(text_CST, loglik_CS)
+    ]
+    progress("writing captions", num * len(found), num * len(images))
+  return found
+
+
+def _writer(workdir: Workdir) -> tuple[str, Any]:
+  """The stage that writes captions."""
+  stages = {
+    name: stage for name, stage in workdir.experiment().stages.items() if isinstance(stage.objective, TransformerNll)
+  }
+  if not stages:
+    raise UserError(f"{workdir} has no transformer: train experiments/demo_captions.py, or one with order image_first")
+  image_first = [name for name, stage in stages.items() if stage.objective.model.order == "image_first"]
+  name = next(iter(image_first or stages))
+  check_describes(stages[name].objective.model)
+  if not stages[name].objective.pad_targets:
+    raise UserError(f"stage {name} was trained without pad_targets: it never learnt where a caption ends")
+  return name, stages[name]
+
+
+def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> jax.Array:
+  name = dvae_stage(workdir.experiment())
+  vae = workdir.experiment().stage(name).objective.model
+  crop, rng = CentreCrop(size=vae.image), np.random.default_rng(0)
+  images_CHWC = np.stack([crop(image_HWC, rng) for image_HWC in images])
+  params, _ = workdir.weights(name)
+  parts = [dvae.encode_images(params, vae, jnp.asarray(image_HWC[None])) for image_HWC in images_CHWC]
+  return jnp.concatenate(parts).reshape(len(images), -1)
+
+
+def _ranked(
+  text_ST: np.ndarray, loglik_S: np.ndarray, decode: Callable[[np.ndarray], str], vocab: int
+) -> list[Caption]:
+  """The captions that differ, the best score first; of one that two spellings have, the likelier counts."""
+  best: dict[str, Caption] = {}
+  for text_T, loglik in zip(text_ST, loglik_S):
+    text = decode(text_T)
+    new = Caption(text=text, loglik=float(loglik), tokens=int((text_T < vocab).sum()) + 1, times=1)
+    old = best.get(text, new)
+    times = old.times + 1 if text in best else 1
+    best[text] = dataclasses.replace(max(old, new, key=lambda each: each.score), times=times)
+  return sorted(best.values(), key=lambda each: -each.score)
