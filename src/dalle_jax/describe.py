@@ -1,6 +1,6 @@
 """Captions of pictures that a person has: written by a transformer trained image-first, ranked by their likelihood.
 
-C pictures, S captions of each, T text positions, P image tokens, H W pixels.
+C pictures, S captions of each, T text positions, P image tokens.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Caption:
 
 def captions(
   workdir: Workdir,
-  images: Sequence[UInt8[np.ndarray, "H W 3"]],
+  images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
   *,
   num: int,
   keep: int,
@@ -95,7 +95,7 @@ def _writer(workdir: Workdir) -> tuple[str, Any]:
   return name, stages[name]
 
 
-def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> jax.Array:
+def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> jax.Array:
   name = dvae_stage(workdir.experiment())
   vae = workdir.experiment().stage(name).objective.model
   crop, rng = CentreCrop(size=vae.image), np.random.default_rng(0)
@@ -105,15 +105,18 @@ def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> ja
   return jnp.concatenate(parts).reshape(len(images), -1)
 
 
-def _ranked(
-  text_ST: np.ndarray, loglik_S: np.ndarray, decode: Callable[[np.ndarray], str], vocab: int
-) -> list[Caption]:
+def _ranked(text_ST: np.ndarray, loglik_S: np.ndarray, decode: Callable[[list[int]], str], vocab: int) -> list[Caption]:
   """The captions that differ, the best score first; of one that two spellings have, the likelier counts."""
   best: dict[str, Caption] = {}
   for text_T, loglik in zip(text_ST, loglik_S):
-    text = decode(text_T)
+    text = _printable(decode(text_T.tolist()))
     new = Caption(text=text, loglik=float(loglik), tokens=int((text_T < vocab).sum()) + 1, times=1)
     old = best.get(text, new)
     times = old.times + 1 if text in best else 1
     best[text] = dataclasses.replace(max(old, new, key=lambda each: each.score), times=times)
   return sorted(best.values(), key=lambda each: -each.score)
+
+
+def _printable(text: str) -> str:
+  """Ids of single bytes may spell what moves a terminal's cursor, or nothing at all."""
+  return "".join(each if each.isprintable() else "\ufffd" for each in text)

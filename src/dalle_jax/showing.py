@@ -78,13 +78,13 @@ def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   name, words, cfg = dvae_stage(workdir.experiment()), workdir.tokenizer(), stage.objective.model
   vae = workdir.experiment().stage(name).objective.model
   asked = _held_out(prepared, words, PICTURES, vae.image)
-  codes_Nhw = dvae.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC))
-  codes_NP, number_N = codes_Nhw.reshape(len(codes_Nhw), -1), jnp.arange(len(codes_Nhw))
+  codes_Nhw = np.asarray(dvae.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC)))
   how = {"model": cfg, "sampling": SamplingConfig(temperature=0.0), "words": words.size}
 
   def show(step: int, params: Any) -> Mapping[str, Any]:
-    text_NT = np.asarray(describe(params, codes_NP, jax.random.key(0), number_N, jnp.arange(1), **how).text_CST)[:, 0]
-    written = [words.decode(text_T) for text_T in text_NT]
+    codes_NP, number_N = jnp.asarray(codes_Nhw.reshape(len(codes_Nhw), -1)), jnp.arange(len(codes_Nhw))
+    text_NST = np.asarray(describe(params, codes_NP, jax.random.key(0), number_N, jnp.arange(1), **how).text_CST)
+    written = [words.decode(ids) for ids in text_NST[:, 0].tolist()]
     return {"captions": np.asarray(contact_sheet(list(asked.images_NHWC), written, columns=4))}
 
   return show
