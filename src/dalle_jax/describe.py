@@ -7,17 +7,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import dvae_stage
 from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.transformer import TransformerNll
-from dalle_jax.sampling.caption import check_describes, describe
+from dalle_jax.sampling.caption import check_describes, tokens, write
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.workdir import Workdir
 
@@ -63,21 +62,18 @@ def captions(
   params = transformer.in_compute_dtype(workdir.weights(name)[0], model)
   if not stage.frozen and (step := workdir.step(name)) < stage.steps:
     say(f"stage {name} is at step {step} of {stage.steps}: its training has not ended")
-  at_once, key, found = max(1, batch // num), jax.random.key(seed), []
-  progress("writing captions", 0, num * len(images))
-  for first in range(0, len(images), at_once):
-    # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
-    number_C = np.minimum(np.arange(first, first + min(at_once, len(images))), len(images) - 1)
-    how = {"model": model, "sampling": sampling, "words": words.size}
-    drawn = describe(params, codes_CP[number_C], key, jnp.asarray(number_C), jnp.arange(num), **how)
-    wanted = min(at_once, len(images) - first)
-    text_CST, loglik_CS = (np.asarray(x)[:wanted] for x in drawn)
-    found += [
-      _ranked(text_ST, loglik_S, words.decode, model.text_vocab)[:keep]
-      for text_ST, loglik_S in zip(text_CST, loglik_CS)
-    ]
-    progress("writing captions", num * len(found), num * len(images))
-  return found
+  done, total = 0, num * len(images)
+  progress("writing captions", 0, total)
+
+  def tell(count: int) -> None:
+    nonlocal done
+    done += count
+    progress("writing captions", done, total)
+
+  how = {"model": model, "sampling": sampling, "words": words.size}
+  text_CST, loglik_CS = write(params, codes_CP, num=num, seed=seed, batch=batch, progress=tell, **how)
+  tokens_CS = tokens(text_CST, model)
+  return [_ranked(*each, words.decode)[:keep] for each in zip(text_CST, loglik_CS, tokens_CS)]
 
 
 def _writer(workdir: Workdir) -> tuple[str, Any]:
@@ -95,25 +91,29 @@ def _writer(workdir: Workdir) -> tuple[str, Any]:
   return name, stages[name]
 
 
-def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> jax.Array:
+def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Int[np.ndarray, "C P"]:
   name = dvae_stage(workdir.experiment())
   vae = workdir.experiment().stage(name).objective.model
   crop, rng = CentreCrop(size=vae.image), np.random.default_rng(0)
-  images_CHWC = np.stack([crop(image_HWC, rng) for image_HWC in images])
   params, _ = workdir.weights(name)
-  parts = [dvae.encode_images(params, vae, jnp.asarray(image_HWC[None])) for image_HWC in images_CHWC]
-  return jnp.concatenate(parts).reshape(len(images), -1)
+  return np.concatenate(
+    [
+      np.asarray(dvae.encode_images(params, vae, jnp.asarray(crop(image_HWC, rng)[None]))).reshape(1, -1)
+      for image_HWC in images
+    ]
+  )
 
 
-def _ranked(text_ST: np.ndarray, loglik_S: np.ndarray, decode: Callable[[list[int]], str], vocab: int) -> list[Caption]:
+def _ranked(
+  text_ST: np.ndarray, loglik_S: np.ndarray, tokens_S: np.ndarray, decode: Callable[[list[int]], str]
+) -> list[Caption]:
   """The captions that differ, the best score first; of one that two spellings have, the likelier counts."""
   best: dict[str, Caption] = {}
-  for text_T, loglik in zip(text_ST, loglik_S):
-    text = _printable(decode(text_T.tolist()))
-    new = Caption(text=text, loglik=float(loglik), tokens=int((text_T < vocab).sum()) + 1, times=1)
-    old = best.get(text, new)
-    times = old.times + 1 if text in best else 1
-    best[text] = dataclasses.replace(max(old, new, key=lambda each: each.score), times=times)
+  for ids, loglik, count in zip(text_ST.tolist(), loglik_S.tolist(), tokens_S.tolist()):
+    text = _printable(decode(ids))
+    new = Caption(text=text, loglik=loglik, tokens=count, times=1)
+    old = best.get(text, dataclasses.replace(new, times=0))
+    best[text] = dataclasses.replace(max(old, new, key=lambda each: each.score), times=old.times + 1)
   return sorted(best.values(), key=lambda each: -each.score)
 
 

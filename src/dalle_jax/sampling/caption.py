@@ -10,10 +10,12 @@ C pictures, S captions of each, B = C S rows, T text positions, N image tokens, 
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dalle_jax.errors import UserError
@@ -35,6 +37,41 @@ def check_describes(model: transformer.Config) -> None:
       "this transformer was trained text-first: it draws pictures and writes no captions; "
       'train one image-first (order="image_first"), such as experiments/demo_captions.py'
     )
+
+
+def write(
+  params: PyTree,
+  codes_CN: Int[np.ndarray, "C N"],
+  *,
+  num: int,
+  seed: int,
+  batch: int,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+  words: int,
+  progress: Callable[[int], object] = lambda count: None,
+) -> tuple[Int[np.ndarray, "C S T"], Float[np.ndarray, "C S"]]:
+  """`describe` for any number of pictures, S = num captions of each, `batch` captions or one picture's at a time.
+
+  progress: told after each batch how many captions it brought.
+  """
+  at_once, key, parts = min(max(1, batch // num), len(codes_CN)), jax.random.key(seed), []
+  for first in range(0, len(codes_CN), at_once):
+    # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
+    number_C = np.minimum(np.arange(first, first + at_once), len(codes_CN) - 1)
+    codes = jnp.asarray(codes_CN[number_C], jnp.int32)
+    how = {"model": model, "sampling": sampling, "words": words}
+    drawn = describe(params, codes, key, jnp.asarray(number_C), jnp.arange(num), **how)
+    wanted = min(at_once, len(codes_CN) - first)
+    parts.append([np.asarray(x)[:wanted] for x in drawn])
+    progress(num * wanted)
+  text_CST, loglik_CS = (np.concatenate(each) for each in zip(*parts))
+  return text_CST, loglik_CS
+
+
+def tokens(text_CST: Int[np.ndarray, "*captions T"], model: transformer.Config) -> Int[np.ndarray, "*captions"]:
+  """How many tokens each caption is, its end among them: what its likelihood is a product over."""
+  return (text_CST < model.text_vocab).sum(-1) + 1
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling", "words"))
