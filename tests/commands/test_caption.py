@@ -127,11 +127,13 @@ def test_a_run_that_writes_captions_draws_no_pictures(place, capsys):
 
 
 def test_it_is_measured_without_drawings(place, capsys):
-  printed = dalle(capsys, "eval", place / "run")
+  printed = dalle(capsys, "eval", place / "run", "--samples", "2")
   assert "loss_text" in printed.out
   found = json.loads((place / "run" / "evaluation.json").read_text())
   assert found["losses"]["transformer"]["loss_text"] > 0
   assert found["composition"] == []
+  assert found["captions"]["aspects"]["form"]["single caption"]["of"] == 8
+  assert found["captions"]["all_right"][-1]["by_objects"]["all"]["rate"] > 0.5  # the data's own captions
 
 
 def test_while_it_trains_held_out_pictures_are_shown_with_their_likeliest_captions(place, capsys, monkeypatch):
