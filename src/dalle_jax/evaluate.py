@@ -89,7 +89,7 @@ def write_page(workdir: Workdir, found: Report) -> Path:
   return page.write(
     workdir.path,
     found,
-    title=f"What {experiment.name} draws",
+    title=f"What {experiment.name} {'writes' if found.written else 'draws'}",
     curves={name: metrics.read(workdir.path / name / "metrics.jsonl") for name in experiment.stages},
     times=workdir.times(),
     goodput={name: goodput.summary(goodput.read(workdir.path / name)) for name in experiment.stages},

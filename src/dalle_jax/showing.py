@@ -26,6 +26,7 @@ from dalle_jax.training.loop import Hook
 from dalle_jax.workdir import Workdir
 
 PICTURES, MEASURED = 16, 256
+WIDE = 288  # pixels, for two lines of a caption
 
 
 def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
@@ -85,7 +86,7 @@ def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
     codes_NP, number_N = jnp.asarray(codes_Nhw.reshape(len(codes_Nhw), -1)), jnp.arange(len(codes_Nhw))
     text_NST = np.asarray(describe(params, codes_NP, jax.random.key(0), number_N, jnp.arange(1), **how).text_CST)
     written = [words.decode(ids) for ids in text_NST[:, 0].tolist()]
-    return {"captions": np.asarray(contact_sheet(list(asked.images_NHWC), written, columns=4))}
+    return {"captions": np.asarray(contact_sheet(list(asked.images_NHWC), written, columns=4, least=WIDE))}
 
   return show
 

@@ -177,7 +177,7 @@ def _captions(report: Report, pictures: Path) -> list[str]:
     f'<p class="note">{len(written.objects_C)} pictures of {html.escape(written.split)}, '
     f"{written.samples} captions of each; below each picture's best by its mean likelihood a token, and what the data "
     "says of it. A caption counts when a judge, who reads the pixels, finds all of it right, with 95 % intervals; one "
-    "that the judge cannot read counts as wrong. Chance: captions of other pictures with as many objects.</p>",
+    "that is not of the data's form counts as wrong. Chance: captions of other pictures with as many objects.</p>",
     static_page.table(
       ["", *columns], lines, reference=[row.pictures.startswith(captioning.REFERENCES) for row in rows]
     ),
