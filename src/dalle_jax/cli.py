@@ -25,6 +25,7 @@ Train DALL-E, draw with it, and measure it.
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
   score           how likely the model finds pictures of captions, where, and which belong together
+  caption         write captions of pictures, of a run whose transformer was trained image-first
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
@@ -115,6 +116,12 @@ def _score(argv: list[str]) -> int:
   return score.run(argv)
 
 
+def _caption(argv: list[str]) -> int:
+  from dalle_jax.commands import caption
+
+  return caption.run(argv)
+
+
 def _eval(argv: list[str]) -> int:
   from dalle_jax.commands import evaluate
 
@@ -139,6 +146,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "plan": _plan,
   "sample": _sample,
   "score": _score,
+  "caption": _caption,
   "eval": _eval,
   "bench": _bench,
   "checkpoint": _checkpoint,

@@ -16,6 +16,7 @@ from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
 from dalle_jax.sampling.drawer import Drawer
+from dalle_jax.sampling.generate import check_draws
 from dalle_jax.sharding import MeshShape
 from dalle_jax.training import goodput, metrics
 from dalle_jax.workdir import Workdir, laid_out
@@ -42,8 +43,12 @@ def load(workdir: Workdir, mesh: Mesh | None = None) -> dict[str, Trained]:
 def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -> Drawer:
   """What draws with the run's weights, over this mesh of devices; on one if None.
 
-  Raises UserError when its dVAE or its transformer has no weights, or where they do not divide over the mesh.
+  Raises UserError when its dVAE or its transformer has no weights, or where they do not divide over the mesh, or the
+  transformer was trained image-first.
   """
+  models = [s.objective.model for s in workdir.experiment().stages.values() if isinstance(s.objective, TransformerNll)]
+  if models and all(model.order == "image_first" for model in models):
+    check_draws(models[0])
   mesh = None if shape is None else sharding.make_mesh(shape)
   mesh = mesh if mesh is not None and mesh.size > 1 else None
   draws = report.drawer(load(workdir, mesh), batch)
@@ -84,7 +89,7 @@ def write_page(workdir: Workdir, found: Report) -> Path:
   return page.write(
     workdir.path,
     found,
-    title=f"What {experiment.name} draws",
+    title=f"What {experiment.name} {'writes' if found.written else 'draws'}",
     curves={name: metrics.read(workdir.path / name / "metrics.jsonl") for name in experiment.stages},
     times=workdir.times(),
     goodput={name: goodput.summary(goodput.read(workdir.path / name)) for name in experiment.stages},

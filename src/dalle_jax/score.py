@@ -66,7 +66,7 @@ def score(
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write scores to {out}: it is a file; take another --out")
   cfg = model.transformer
-  if cfg.pattern(cfg.kinds()[0]).order != "text_first":
+  if cfg.order != "text_first":
     raise UserError("this run's transformer has its image first: it knows no likelihood of pictures given captions")
   text_CT = np.stack([typed_ids(words, each, strict=wanted.strict, say=say) for each in pairs.captions])
   codes_PN = scoring.encode(model, pairs, wanted.batch, progress)

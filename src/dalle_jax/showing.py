@@ -1,4 +1,4 @@
-"""What a stage shows while it trains: reconstructions, pictures drawn from held-out captions, and numbers beside them.
+"""What a stage shows while it trains: reconstructions, pictures of held-out captions or the reverse, and numbers.
 
 N pictures, H W pixels.
 """
@@ -6,21 +6,27 @@ N pictures, H W pixels.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dalle_jax.data.prepared import Prepared
 from dalle_jax.evaluation import examples, reconstruction
 from dalle_jax.experiment import Stage, dvae_stage
+from dalle_jax.models import dvae
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import rerank
+from dalle_jax.sampling.caption import describe
+from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.gallery import contact_sheet
 from dalle_jax.training.loop import Hook
 from dalle_jax.workdir import Workdir
 
 PICTURES, MEASURED = 16, 256
+WIDE = 288  # pixels, for two lines of a caption
 
 
 def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
@@ -28,6 +34,8 @@ def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
   stage = workdir.experiment().stage(name)
   kinds = ((DvaeObjective, _reconstructions), (ClipContrastive, _retrieval), (TransformerNll, _drawings))
   fn = next(fn for kind, fn in kinds if isinstance(stage.objective, kind))
+  if fn is _drawings and stage.objective.model.order == "image_first":
+    fn = _captions
   return (Hook(every=stage.show_every, fn=fn(stage, workdir, prepared)),)
 
 
@@ -63,6 +71,22 @@ def _drawings(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
     )
     drawn = list(drawer.draw(asked.text_NT, num=1, seed=0))
     return {"samples": np.asarray(contact_sheet([each.images_KHWC[0] for each in drawn], asked.captions, columns=4))}
+
+  return show
+
+
+def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
+  name, words, cfg = dvae_stage(workdir.experiment()), workdir.tokenizer(), stage.objective.model
+  vae = workdir.experiment().stage(name).objective.model
+  asked = _held_out(prepared, words, PICTURES, vae.image)
+  codes_Nhw = np.asarray(dvae.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC)))
+  how = {"model": cfg, "sampling": SamplingConfig(temperature=0.0), "words": words.size}
+
+  def show(step: int, params: Any) -> Mapping[str, Any]:
+    codes_NP, number_N = jnp.asarray(codes_Nhw.reshape(len(codes_Nhw), -1)), jnp.arange(len(codes_Nhw))
+    text_NST = np.asarray(describe(params, codes_NP, jax.random.key(0), number_N, jnp.arange(1), **how).text_CST)
+    written = [words.decode(ids) for ids in text_NST[:, 0].tolist()]
+    return {"captions": np.asarray(contact_sheet(list(asked.images_NHWC), written, columns=4, least=WIDE))}
 
   return show
 

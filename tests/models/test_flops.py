@@ -22,6 +22,13 @@ def test_pairs_that_are_not_seen_do_not_count():
   assert flops.of_transformer(dense) - flops.of_transformer(sparse) == 3 * 4 * 4 * sparse.dim * pairs
 
 
+def test_in_either_order_the_pairs_that_are_seen_count():
+  first, last = (transformer.Config(layers=1, mix=("row",), last=None, order=o) for o in ("text_first", "image_first"))
+  # Each way every position of the one part sees all of the other.
+  assert first.pattern("row").mask().sum() == last.pattern("row").mask().sum() == 328_304
+  assert flops.of_transformer(last) == flops.of_transformer(first)
+
+
 def test_the_published_dvae_takes_twice_290_gigamac_forward():
   objective = DvaeElbo(model=Config(), kl=Constant(0.0), temperature=Constant(1.0))
   assert objective.flops() == pytest.approx(3 * 2 * (136e9 + 154e9), rel=0.01)

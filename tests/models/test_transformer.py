@@ -18,6 +18,7 @@ from dalle_jax.ops.sparse_attention import Pattern
 TEXT, GRID = 4, 4
 IMAGE = GRID**2
 KINDS = ("row", "column", "conv", "full")
+ORDERS = ("text_first", "image_first")
 # These programs run for less time than they take to compile.
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -174,8 +175,9 @@ def assert_alike(got, expected, limit):
     assert np.abs(a - b).max() <= limit * size, sharding.path_name(path)
 
 
-def test_a_loop_over_periods_is_the_blocks_one_by_one():
-  cfg = tiny(layers=5, mix=("row", "column"), last="conv", scan=True)
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_loop_over_periods_is_the_blocks_one_by_one(order):
+  cfg = tiny(layers=5, mix=("row", "column"), last="conv", scan=True, order=order)
   assert cfg.scanned == 2
   params = drawn(cfg)
   flat, unrolled = transformer.unroll(params, cfg)
@@ -211,7 +213,8 @@ def influence(cfg, params):
   text, codes = tokens(cfg, batch=1)
 
   def inputs(module):
-    return jnp.concatenate([module._embed_text(text), module._embed_image(codes)], axis=1)
+    parts = [module._embed_text(text), module._embed_image(codes)]
+    return jnp.concatenate(parts if cfg.order == "text_first" else parts[::-1], axis=1)
 
   def outputs(module, x_BLD):
     x_BLD, _ = module._blocks(x_BLD, None, None)
@@ -233,18 +236,20 @@ def assert_logits_depend_on_the_inputs_that_the_pattern_shows(cfg, params, mask)
   np.testing.assert_array_equal(influence(cfg, params) != 0, mask)
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("attention", ["reference", "xla"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_logits_depend_on_the_inputs_that_the_pattern_shows_and_on_no_other(kind, attention):
-  cfg = tiny(mix=(kind,), attention=attention)
-  mask = Pattern(text=TEXT, grid=GRID, kind=kind, kernel=3).mask()
+def test_logits_depend_on_the_inputs_that_the_pattern_shows_and_on_no_other(kind, attention, order):
+  cfg = tiny(mix=(kind,), attention=attention, order=order)
+  mask = Pattern(text=TEXT, grid=GRID, kind=kind, kernel=3, order=order).mask()
   assert (mask.sum() < np.tri(len(mask)).sum()) == (kind != "full")
   assert_logits_depend_on_the_inputs_that_the_pattern_shows(cfg, drawn(cfg), mask)
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_leaky_mask_is_noticed(monkeypatch, kind):
-  cfg = tiny(mix=(kind,), attention="reference")
+def test_a_leaky_mask_is_noticed(monkeypatch, kind, order):
+  cfg = tiny(mix=(kind,), attention="reference", order=order)
   mask = cfg.pattern(kind).mask()
   monkeypatch.setattr(Pattern, "mask", lambda self: mask | np.eye(len(mask), k=1, dtype=bool))
   with pytest.raises(AssertionError):
@@ -283,6 +288,87 @@ def test_a_text_token_is_first_seen_by_the_logits_of_the_next_and_by_the_whole_i
   assert (after.text_BTV[:, j + 1 :] != before.text_BTV[:, j + 1 :]).any(-1).all()
   # The last text token, always a pad, is a target and no input: nothing sees it.
   assert (after.image_BNV != before.image_BNV).any(-1).all() == (j < TEXT - 1)
+
+
+@pytest.fixture(scope="module")
+def image_first():
+  cfg = tiny(layers=3, mix=("full", "row"), order="image_first")
+  return cfg, drawn(cfg), forward(cfg)
+
+
+@pytest.mark.parametrize("j", range(TEXT))
+def test_image_first_a_text_token_is_first_seen_by_the_logits_of_the_next_and_by_no_image_logits(image_first, j):
+  cfg, params, run = image_first
+  text, codes = tokens(cfg)
+  before, after = run(params, text, codes), run(params, text.at[:, j].set((text[:, j] + 1) % cfg.text_vocab), codes)
+  np.testing.assert_array_equal(after.image_BNV, before.image_BNV)
+  np.testing.assert_array_equal(after.text_BTV[:, : j + 1], before.text_BTV[:, : j + 1])
+  assert (after.text_BTV[:, j + 1 :] != before.text_BTV[:, j + 1 :]).any(-1).all()
+
+
+@pytest.mark.parametrize("j", [0, 1, 6, IMAGE - 2, IMAGE - 1])
+def test_image_first_an_image_token_is_first_seen_by_the_logits_of_the_next_and_by_the_whole_text(image_first, j):
+  cfg, params, run = image_first
+  text, codes = tokens(cfg)
+  before, after = run(params, text, codes), run(params, text, codes.at[:, j].set((codes[:, j] + 1) % cfg.image_vocab))
+  np.testing.assert_array_equal(after.image_BNV[:, : j + 1], before.image_BNV[:, : j + 1])
+  assert (after.image_BNV[:, j + 1 : j + 2] != before.image_BNV[:, j + 1 : j + 2]).any(-1).all()
+  # The last code is a target and no input: no text sees it.
+  assert (after.text_BTV != before.text_BTV).any(-1).all() == (j < IMAGE - 1)
+  assert (after.text_BTV != before.text_BTV).any() == (j < IMAGE - 1)
+
+
+def by_hand(cfg, params, text, codes):
+  """Both parts' scores by plain products and jax's own attention under the pattern's mask, block after block."""
+  table = lambda name: params[name]["embedding"]  # noqa: E731
+  start = lambda i: jnp.broadcast_to(table("start")[i], (len(text), 1, cfg.dim))  # noqa: E731
+  text_BTD = jnp.concatenate([start(0), table("text_token")[text[:, :-1]]], 1) + table("text_position")[None]
+  row, column = np.divmod(np.arange(cfg.grid**2), cfg.grid)
+  places_ND = table("row")[row] + table("column")[column]
+  image_BND = jnp.concatenate([start(1), table("image_token")[codes[:, :-1]]], 1) + places_ND[None]
+  text_first = cfg.order == "text_first"
+  x = jnp.concatenate([text_BTD, image_BND] if text_first else [image_BND, text_BTD], 1)
+
+  def norm(x, p):
+    x = x - x.mean(-1, keepdims=True)
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * p["scale"][None, None] + p["bias"][None, None]
+
+  linear = lambda x, p: x @ p["kernel"] + p["bias"][None, None]  # noqa: E731
+  for i, kind in enumerate(cfg.kinds()):
+    p = params[f"block_{i}"]
+    mask = Pattern(text=cfg.text, grid=cfg.grid, kind=kind, kernel=cfg.kernel, order=cfg.order).mask()
+    y = norm(x, p["norm_1"])
+    q, k, v = (
+      (y @ w + b[None, None]).reshape(*y.shape[:2], cfg.heads, cfg.head_dim)
+      for w, b in zip(p["qkv"]["kernel"], p["qkv"]["bias"])
+    )
+    o = jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(mask)[None, None])
+    x = x + linear(o.reshape(x.shape), p["out"])
+    h = linear(norm(x, p["norm_2"]), p["mlp"]["up"])
+    x = x + linear(h * jax.nn.sigmoid(1.702 * h), p["mlp"]["down"])
+  x = norm(x, params["norm"])
+  text_BTD, image_BND = (x[:, :TEXT], x[:, TEXT:]) if text_first else (x[:, IMAGE:], x[:, :IMAGE])
+  return text_BTD @ params["text_head"]["kernel"], image_BND @ params["image_head"]["kernel"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_loss_and_gradients_are_those_of_a_dense_computation_by_hand(order):
+  cfg = tiny(layers=3, mix=("row", "column"), last="conv", scan=False, order=order)
+  params, (text, codes) = drawn(cfg), tokens(cfg)
+
+  def loss(params):
+    nll = [
+      -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(scores), targets[..., None], -1))
+      for scores, targets in zip(by_hand(cfg, params, text, codes), (text, codes))
+    ]
+    return nll[0] / 8 + 7 * nll[1] / 8
+
+  expected, gradients = jax.device_get(jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(params))
+  got, own = jax.device_get(loss_and_gradients(cfg)(params))
+  assert got == pytest.approx(expected, rel=1e-6)
+  assert_alike(own, gradients, 2e-5)
+  other = dataclasses.replace(cfg, order=ORDERS[order == "text_first"])
+  assert loss_and_gradients(other)(params)[0] != pytest.approx(expected, rel=1e-3)
 
 
 def embedded(cfg, params, text, codes):
@@ -333,6 +419,22 @@ def test_drawing_step_by_step_gives_the_logits_of_the_whole_stream(scan):
     for j in range(prompt, IMAGE):
       logits, caches = step(codes[:, max(j - 1, 0)], caches, jnp.int32(j))
       assert np.abs(logits - expected[:, j]).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_writing_step_by_step_gives_the_logits_of_the_whole_stream(scan):
+  cfg = tiny(layers=3, mix=("row", "column"), last="conv", scan=scan, order="image_first")
+  params, (text, codes) = drawn(cfg), tokens(cfg)
+  expected = np.asarray(forward(cfg)(params, text, codes).text_BTV)
+  net = transformer.Transformer(cfg)
+  step, read = (
+    jax.jit(functools.partial(net.apply, {"params": params}, method=method), compiler_options=QUICK)
+    for method in ("text_step", "read_picture")
+  )
+  caches = read(codes, transformer.init_text_caches(cfg, 2, 1))
+  for i in range(TEXT):
+    logits, caches = step(text[:, max(i - 1, 0)], caches, jnp.int32(i))
+    assert np.abs(logits - expected[:, i]).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_bfloat16_keeps_float32_parameters_and_logits():
@@ -389,6 +491,7 @@ def test_whatever_a_block_keeps_the_gradient_is_the_same(scan):
     ({"last": "conv", "kernel": 2}, "kernel is 2"),
     ({"remat": "some"}, "remat is 'some'"),
     ({"dtype": "float16"}, "dtype is 'float16'"),
+    ({"order": "text_last"}, "order is 'text_last': one of text_first, image_first is wanted"),
   ],
 )
 def test_sizes_that_do_not_fit_are_refused_in_one_line(wrong, message):

@@ -162,6 +162,10 @@ def test_what_the_compiler_says_of_too_much_is_read():
     ([str(ROOT / "dalle_1b.py"), "--topology", "v5e:2x4", "--topology", "h200:8"], "is there twice"),
     ([str(ROOT / "dalle_1b.py")], "topology"),
     ([str(ROOT / "dvae_256.py"), "--topology", "v5e:2x2", "--stage", "dvae", "--sample"], "does not draw pictures"),
+    (
+      [str(ROOT / "demo_captions.py"), "--topology", "v5e:1x1", "--stage", "transformer", "--sample"],
+      "trained image-first: it writes captions of pictures and draws none",
+    ),
   ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(argv, words, capsys):

@@ -100,7 +100,7 @@ def table(judged: Judged, ns: Sequence[int] = (1, 8, 32)) -> list[Row]:
   lines["ceiling: dVAE's reconstructions"] = judged.ceiling_C
   lines["true pictures"] = judged.truth_C
   return [
-    Row(split=judged.split, pictures=name, by_objects=_by_objects(value_C, judged.objects_C))
+    Row(split=judged.split, pictures=name, by_objects=by_objects(value_C, judged.objects_C))
     for name, value_C in lines.items()
   ]
 
@@ -148,7 +148,7 @@ def _chance(readings_C: Sequence[scene_reading.Reading], claims_C: Sequence[scen
   return np.array(shares)
 
 
-def _by_objects(value_C: np.ndarray, objects_C: np.ndarray) -> dict[str, Proportion]:
+def by_objects(value_C: np.ndarray, objects_C: np.ndarray) -> dict[str, Proportion]:
   """Intervals for the captions of each number of objects, and for all."""
   groups = {f"{count} object" + "s" * (count > 1): objects_C == count for count in np.unique(objects_C).tolist()}
   groups["all"] = np.ones(len(objects_C), bool)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import composition, plots
+from dalle_jax.evaluation import captioning, composition, plots
 from dalle_jax.evaluation.report import Report, Shown
 from dalle_jax.sampling import static_page
 from dalle_jax.sampling.gallery import save_picture
@@ -49,6 +49,7 @@ def write(
       _lead(report),
       *_drawings(report, pictures),
       *_compositions(report, pictures),
+      *_captions(report, pictures),
       *_retrievals(report),
       *_reconstructions(report, pictures),
       *_losses(report, curves, pictures),
@@ -155,6 +156,34 @@ def _compositions(report: Report, pictures: Path) -> list[str]:
     static_page.table(["", *names], lines),
   ]
   return sections
+
+
+def _captions(report: Report, pictures: Path) -> list[str]:
+  written = report.written
+  if written is None:
+    return []
+  cards = []
+  for i, each in enumerate(written.shown):
+    save_picture(each.image_HWC, pictures / f"written-{i:02d}.png")
+    mark = "right" if each.right else "wrong"
+    figure = static_page.figure(f"page/written-{i:02d}.png", "", width=LARGE, alt="the picture", mark=f"mark-{mark}")
+    said = f'<div><p>{html.escape(each.text)}</p><p class="note">The data: {html.escape(each.own)}</p></div>'
+    cards.append(f'<div class="card"><div class="drawn">{figure}{said}</div></div>')
+  rows, by_aspect = captioning.table(written), captioning.aspects(written)
+  columns, names = composition.columns_of(rows), list(next(iter(by_aspect.values())))
+  lines = [[html.escape(row.pictures), *(_proportion(row.by_objects[name]) for name in columns)] for row in rows]
+  return [
+    "<h2>Captions written of pictures</h2>",
+    f'<p class="note">{len(written.objects_C)} pictures of {html.escape(written.split)}, '
+    f"{written.samples} captions of each; below each picture's best by its mean likelihood a token, and what the data "
+    "says of it. A caption counts when a judge, who reads the pixels, finds all of it right, with 95 % intervals; one "
+    "that is not of the data's form counts as wrong. Chance: captions of other pictures with as many objects.</p>",
+    static_page.table(
+      ["", *columns], lines, reference=[row.pictures.startswith(captioning.REFERENCES) for row in rows]
+    ),
+    static_page.table(["", *names], [[a, *(_proportion(found[n]) for n in names)] for a, found in by_aspect.items()]),
+    f'<div class="cards">{"".join(cards)}</div>',
+  ]
 
 
 def _proportion(p: Any) -> str:

@@ -1,7 +1,8 @@
 """Everything that is measured of trained stages, in one value: losses, reconstructions, drawings, and what they score.
 
 Which measurements are made depends on what there is: reconstructions need a dVAE, drawings a transformer as well, best
-of N a CLIP; composition is judged where captions come with claims, and elsewhere retrieval is measured.
+of N a CLIP; composition is judged where captions come with claims, and elsewhere retrieval is measured. A transformer
+trained image-first writes captions, which are judged where the data's own come with claims.
 
 N examples, S samples of each, K kept ones, H W pixels.
 """
@@ -14,7 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, PyTree, UInt8
 
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import composition, examples, losses, reconstruction, retrieval
+from dalle_jax.evaluation import captioning, composition, examples, losses, reconstruction, retrieval
+from dalle_jax.evaluation.captioning import Written
 from dalle_jax.evaluation.composition import Judged
 from dalle_jax.evaluation.examples import Examples, Prepared, Words
 from dalle_jax.evaluation.reconstruction import Reconstruction
@@ -23,6 +25,7 @@ from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling import caption
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
 
@@ -90,6 +93,7 @@ class Report:
   composition: tuple[Judged, ...] = ()
   retrieval: tuple[Retrieved, ...] = ()
   shown: tuple[Shown, ...] = ()
+  written: Written | None = None
 
   @property
   def ranked(self) -> bool:
@@ -118,6 +122,9 @@ def evaluate(
     return report
   held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=vae.objective.model.image, words=words)
   report = dataclasses.replace(report, **_reconstructions(vae, held_out, progress))
+  writes = next((each for each in stages.values() if _image_first(each)), None)
+  if writes and held_out.claims:
+    report = dataclasses.replace(report, written=_captions(writes, vae, prepared, split, words, protocol, progress))
   draws = drawer(stages, protocol.batch)
   if draws is None:
     return report
@@ -132,8 +139,9 @@ def find(stages: Mapping[str, Trained], objective: type) -> Any:
 
 
 def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
-  """What draws with these stages; None without a dVAE or a transformer. Without CLIP it ranks nothing."""
-  vae, text_to_image, clip = (find(stages, kind) for kind in (DvaeObjective, TransformerNll, ClipContrastive))
+  """What draws with these stages; None without a dVAE or a text-first transformer. Without CLIP it ranks nothing."""
+  text_to_image = find({name: each for name, each in stages.items() if not _image_first(each)}, TransformerNll)
+  vae, clip = find(stages, DvaeObjective), find(stages, ClipContrastive)
   if vae is None or text_to_image is None:
     return None
   model = text_to_image.objective.model
@@ -146,6 +154,10 @@ def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
     clip_params=clip and clip.params,
     batch=batch,
   )
+
+
+def _image_first(stage: Trained) -> bool:
+  return isinstance(stage.objective, TransformerNll) and stage.objective.model.order == "image_first"
 
 
 def held_out_losses(
@@ -189,6 +201,37 @@ def _reconstructions(vae: Trained, held_out: Examples, progress: Progress) -> di
   pairs_2NHWC = np.stack([few_NHWC, reconstruction.reconstruct(vae.params, cfg, few_NHWC)[0]])
   progress("reconstructions", len(images_NHWC), len(images_NHWC))
   return {"reconstruction": measured, "pairs_2NHWC": pairs_2NHWC}
+
+
+def _captions(
+  writes: Trained,
+  vae: Trained,
+  prepared: Prepared,
+  split: str,
+  words: captioning.Spells,
+  protocol: Protocol,
+  progress: Progress,
+) -> Written:
+  """Writes captions of the split's pictures and judges them."""
+  model, pictures = writes.objective.model, vae.objective.model
+  asked = examples.first(prepared, split, protocol.captions, size=pictures.image, words=words)
+  parts = [asked.images_NHWC[i : i + 64] for i in range(0, len(asked.captions), 64)]
+  codes_Nhw = np.concatenate([np.asarray(dvae.encode_images(vae.params, pictures, part)) for part in parts])
+  text_CNT, loglik_CN = caption.write(
+    transformer.in_compute_dtype(writes.params, model),
+    codes_Nhw.reshape(len(codes_Nhw), -1),
+    num=protocol.samples,
+    seed=protocol.seed,
+    batch=protocol.batch,
+    model=model,
+    sampling=protocol.sampling,
+    words=words.size,
+    progress=_Told(f"writing captions of {split}", len(asked.captions) * protocol.samples, progress),
+  )
+  texts = [[words.decode(ids) for ids in each] for each in text_CNT.tolist()]
+  scores_CN = loglik_CN / caption.tokens(text_CNT, model)
+  own = list(zip(asked.captions, asked.claims))
+  return captioning.judge_split(split, asked.images_NHWC, own, texts, scores_CN)
 
 
 def _compositions(

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from dalle_jax.evaluation import composition, retrieval
+from dalle_jax.evaluation import captioning, composition, retrieval
 from dalle_jax.evaluation.report import Report
 
 
@@ -27,6 +27,9 @@ def as_text(report: Report) -> str:
   if report.composition:
     rows = [row for judged in report.composition for row in composition.table(judged, report.best_of)]
     parts.append("all that the caption says is right, with 95 % intervals\n" + composition.as_text(rows))
+  if report.written:
+    rows = captioning.table(report.written)
+    parts.append("all that a written caption says is so, with 95 % intervals\n" + composition.as_text(rows))
   if report.retrieval:
     parts.append(retrieval.as_text(list(report.retrieval)))
   return "\n\n".join(parts)
@@ -62,6 +65,14 @@ def to_json(report: Report) -> dict[str, Any]:
       judged.split: {str(n): dataclasses.asdict(p) for n, p in composition.curve(judged).items()}
       for judged in report.composition
       if report.ranked
+    },
+    "captions": report.written
+    and {
+      "all_right": [dataclasses.asdict(row) for row in captioning.table(report.written)],
+      "aspects": {
+        aspect: {name: dataclasses.asdict(p) for name, p in found.items()}
+        for aspect, found in captioning.aspects(report.written).items()
+      },
     },
     "retrieval": [
       {

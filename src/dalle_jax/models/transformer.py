@@ -5,15 +5,19 @@ The stream, T text and N = grid^2 image positions:
     input   start-of-text  t1 ... t(T-1)  |  start-of-image  z0 ... z(N-2)
     target  t1             t2 ... tT      |  z0              z1 ... z(N-1)
 
+`Config.order` "image_first" puts the two parts in the other order, each as it is: such a model writes captions of
+pictures. Its last input of the image is z(N-2), so what it writes knows nothing of the last code.
+
 Every block is x + attention(norm(x)), then x + mlp(norm(x)). Which image tokens a layer looks at depends on its index
 (`Config.kinds`). Drawing calls the same blocks on the prompt (`prefill`), then on one position after the other
-(`decode_step`).
+(`decode_step`); writing a caption does so on the picture (`read_picture`) and on text positions (`text_step`).
 
 B batch, L = T + N stream, T text, N image, D width, H heads, K head dim, V classes, P image tokens given as a prompt.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,7 +27,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import layers
-from dalle_jax.ops.sparse_attention import Pattern, attend, decode
+from dalle_jax.ops.sparse_attention import Pattern, attend, decode, decode_text
 from dalle_jax.ops.sparse_attention.kept import ATTENTION
 from dalle_jax.sharding import constrain, parts
 
@@ -47,6 +51,7 @@ class Config:
   remat: what a block keeps for its gradient: "none" for all of it, "full" for its input alone, "save_attention" for
   what attention gives as well, "save_dots" for the products with its matrices too.
   scan: compile one period of `mix` and loop over it; the last period is always unrolled.
+  order: "text_first", or "image_first", where the image is modelled by itself and the text given the image.
   """
 
   text_vocab: int = 16384
@@ -63,6 +68,7 @@ class Config:
   remat: str = "none"
   scan: bool = True
   dtype: str = "float32"
+  order: str = "text_first"
 
   def __post_init__(self) -> None:
     for name in ("text_vocab", "text", "image_vocab", "grid", "layers", "heads", "head_dim"):
@@ -99,7 +105,7 @@ class Config:
 
   def pattern(self, kind: str) -> Pattern:
     """Who looks at whom in a layer of that kind."""
-    return Pattern(text=self.text, grid=self.grid, kind=kind, kernel=self.kernel)
+    return Pattern(text=self.text, grid=self.grid, kind=kind, kernel=self.kernel, order=self.order)
 
 
 class Logits(NamedTuple):
@@ -147,7 +153,7 @@ class Block(nn.Module):
   def __call__(
     self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
-    """The whole stream without a cache; with one and no j the start of the stream; with j image position j alone."""
+    """The whole stream without a cache; with one and no j its start; with j position j alone of what is drawn."""
     lay = _layout(x_BLD, cache)
     o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j)
     x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
@@ -159,9 +165,10 @@ class Block(nn.Module):
     pattern = self.cfg.pattern(self.kind)
     if cache is None:
       return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
+    cached = decode_text if isinstance(cache, decode_text.Cache) else decode
     if j is None:
-      return decode.attend_prefix(q, k, v, pattern), _split(decode.prefill(cache, k, v, pattern))
-    o_BHK, cache = decode.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
+      return decode.attend_prefix(q, k, v, pattern), _split(cached.prefill(cache, k, v, pattern))
+    o_BHK, cache = cached.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
     return o_BHK[:, None], _split(cache)
 
 
@@ -223,8 +230,12 @@ class Transformer(nn.Module):
     self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]
   ) -> tuple[Float[Array, "B T D"], Float[Array, "B N D"]]:
     """What the two heads read, float32; their kernels are ["text_head" | "image_head"]["kernel"] of the parameters."""
-    x_BLD = jnp.concatenate([self._embed_text(text_BT), self._embed_image(codes_BN)], axis=1)
-    x_BLD, _ = self._blocks(x_BLD, None, None)
+    parts = [self._embed_text(text_BT), self._embed_image(codes_BN)]
+    image_first = self.cfg.order == "image_first"
+    x_BLD, _ = self._blocks(jnp.concatenate(parts[::-1] if image_first else parts, axis=1), None, None)
+    if image_first:
+      n = self.cfg.grid**2
+      return self.norm(x_BLD[:, n:]), self.norm(x_BLD[:, :n])
     t = self.cfg.text
     return self.norm(x_BLD[:, :t]), self.norm(x_BLD[:, t:])
 
@@ -247,6 +258,20 @@ class Transformer(nn.Module):
     x_BD = before_BD + (self.row.table()[j // grid] + self.column.table()[j % grid])[None]
     x_BLD, caches = self._blocks(x_BD[:, None], caches, j)
     logits_BLV = constrain(self.image_head(self.norm(x_BLD)), "rows", "seq", "vocab")
+    return constrain(logits_BLV[:, 0], "batch", None), caches
+
+  def read_picture(self, codes_CN: Int[Array, "C N"], caches: Caches) -> Caches:
+    """Image first: fills the caches with pictures, for captions that then begin with `text_step(..., caches, 0)`."""
+    return self._blocks(self._embed_image(codes_CN), caches, None)[1]
+
+  def text_step(
+    self, token_B: Int[Array, " B"], caches: Caches, i: Int[Array, ""]
+  ) -> tuple[Float[Array, "B V"], Caches]:
+    """Image first: scores of t_(i+1) given t_i, which is not read where i is 0."""
+    before_BD = jnp.where(i == 0, self.start.table()[0][None], self.text_token(token_B))
+    x_BD = before_BD + self.text_position.table()[i][None]
+    x_BLD, caches = self._blocks(x_BD[:, None], caches, i)
+    logits_BLV = constrain(self.text_head(self.norm(x_BLD)), "rows", "seq", "vocab")
     return constrain(logits_BLV[:, 0], "batch", None), caches
 
   def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -283,11 +308,18 @@ def _scores(head: layers.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "
 
 
 def init_caches(cfg: Config, batch: int) -> Caches:
-  """Empty caches for `batch` pictures."""
+  """Empty caches for `batch` pictures. Raises UserError for a model that is image-first."""
+  dtype = jnp.dtype(cfg.dtype)
+  return _of_layers(cfg, lambda kind: decode.init_cache(cfg.pattern(kind), batch, cfg.heads, cfg.head_dim, dtype))
 
-  def cache(kind: str) -> PyTree:
-    return decode.init_cache(cfg.pattern(kind), batch, cfg.heads, cfg.head_dim, jnp.dtype(cfg.dtype))
 
+def init_text_caches(cfg: Config, pictures: int, samples: int) -> Caches:
+  """Empty caches for so many captions of each picture. Raises UserError for a model that is text-first."""
+  size = (pictures, samples, cfg.heads, cfg.head_dim, jnp.dtype(cfg.dtype))
+  return _of_layers(cfg, lambda kind: decode_text.init_cache(cfg.pattern(kind), *size))
+
+
+def _of_layers(cfg: Config, cache: Callable[[str], PyTree]) -> Caches:
   stacked = lambda x: jnp.broadcast_to(x, (cfg.scanned, *x.shape))  # noqa: E731
   periods = tuple(jax.tree.map(stacked, cache(kind)) for kind in cfg.mix) if cfg.scanned else ()
   return Caches(periods, tuple(cache(kind) for kind in cfg.kinds()[cfg.scanned * len(cfg.mix) :]))
@@ -332,9 +364,9 @@ def _if_enough(name: str, x: Array) -> str | None:
   return name if x.shape[0] % parts(name) == 0 else None
 
 
-def _split(cache: decode.Cache) -> decode.Cache:
+def _split(cache: PyTree) -> PyTree:
   """The cache, split along heads, samples, and captions where there are enough of them, as a batch is."""
-  return decode.Cache(*(constrain(x, _if_enough("batch", x), "heads", None, None) for x in cache))
+  return type(cache)(*(constrain(x, _if_enough("batch", x), "heads", None, None) for x in cache))
 
 
 def _block_class(cfg: Config) -> type[Block]:

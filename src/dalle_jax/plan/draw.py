@@ -19,13 +19,14 @@ from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.ops.sparse_attention import decode
 from dalle_jax.plan import compiled
 from dalle_jax.sampling.choose import SamplingConfig
-from dalle_jax.sampling.generate import generate
+from dalle_jax.sampling.generate import check_draws, generate
 
 
 def model_of(stage: Stage, name: str) -> transformer.Config:
   """The stage's model, its blocks one by one as they are drawn with. Raises UserError where it does not draw."""
   if not isinstance(stage.objective, TransformerNll):
     raise UserError(f"stage {name} does not draw pictures: --sample plans a transformer's sampler")
+  check_draws(stage.objective.model)
   return dataclasses.replace(stage.objective.model, scan=False)
 
 

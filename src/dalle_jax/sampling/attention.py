@@ -26,7 +26,7 @@ def on_text(
 
   Raises UserError for a model whose image comes first: its image positions see no text.
   """
-  if model.pattern(model.kinds()[0]).order != "text_first":
+  if model.order != "text_first":
     raise UserError("this transformer's image tokens come before the text: they look at no caption")
   return jnp.stack(seen.by_layer(params, model, text_BT, codes_BN, mean_over_heads))
 

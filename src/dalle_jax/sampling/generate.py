@@ -17,9 +17,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key, PyTree
 
 from dalle_jax import sharding
+from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.sampling.choose import SamplingConfig, choose, guide, sample_keys
 from dalle_jax.sharding import Rules
+
+
+def check_draws(model: transformer.Config) -> None:
+  """Raises UserError for a transformer that draws no pictures."""
+  if model.order != "text_first":
+    raise UserError("this transformer was trained image-first: it writes captions of pictures and draws none")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling", "mesh", "rules"))
@@ -44,8 +51,9 @@ def generate(
   against_CT: what guidance leads away from; the empty caption if None.
   mesh: where the parameters lie, by these rules. They stay there; rows and their caches are split as a batch is, the
   captions too where C divides. Where neither C nor S does, rows and the keys of their caption lie apart, and more goes
-  round. Raises UserError where the rows, C S, do not divide over the mesh.
+  round. Raises UserError where the rows, C S, do not divide over the mesh, or the model is image-first.
   """
+  check_draws(model)
   if mesh:
     sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)
   with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
@@ -98,6 +106,7 @@ def generate_recompute(
   against_CT: Int[Array, "C T"] | None = None,
 ) -> Int[Array, "C S N"]:
   """What `generate` means: the whole stream computed anew for every token, as in training."""
+  check_draws(model)
   net = transformer.Transformer(model)
   captions, samples, total = text_CT.shape[0], sample_S.shape[0], model.grid**2
   text_RT = jnp.repeat(_with_its_opposite(text_CT, against_CT, model, sampling), samples, axis=0)

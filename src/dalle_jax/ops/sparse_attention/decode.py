@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention.patterns import Pattern
@@ -95,19 +95,32 @@ def decode_step(
   cache = cache._replace(image_k_BHSK=put(cache.image_k_BHSK, k_BHK), image_v_BHSK=put(cache.image_v_BHSK, v_BHK))
   k_BHSK, v_BHSK, position_S = _window(cache, j, pattern)
   seen_S = (position_S >= 0) & pattern.image_allowed(j, position_S)
+  o_BHK = attend_both(q_BHK, cache.text_k_CHTK, cache.text_v_CHTK, k_BHSK, v_BHSK, seen_S)
+  return o_BHK.astype(v_BHK.dtype), cache
+
+
+def attend_both(
+  q_BHK: Float[Array, "B H K"],
+  shared_k_CHTK: Float[Array, "C H T K"],
+  shared_v_CHTK: Float[Array, "C H T K"],
+  k_BHSK: Float[Array, "B H S K"],
+  v_BHSK: Float[Array, "B H S K"],
+  seen_S: Bool[Array, " S"],
+) -> Float[Array, "B H K"]:
+  """One softmax over all T keys that a row shares with its like, and those of its own S that are seen."""
   scale = q_BHK.shape[-1] ** -0.5
-  samples = q_BHK.shape[0] // cache.text_k_CHTK.shape[0]
+  samples = q_BHK.shape[0] // shared_k_CHTK.shape[0]
   product = lambda axes, a, b: jnp.einsum(axes, a, b, precision=_precision(b))  # noqa: E731
-  of_text = lambda axes, a, b: _rows(product(axes, _by_caption(a, samples), b))  # noqa: E731
-  text_BHT = of_text("CRHK,CHTK->CRHT", q_BHK, cache.text_k_CHTK).astype(jnp.float32) * scale
-  image_BHS = product("BHK,BHSK->BHS", q_BHK, k_BHSK).astype(jnp.float32) * scale
-  image_BHS = jnp.where(seen_S, image_BHS, MASKED)
-  top = jnp.maximum(jnp.max(text_BHT, axis=-1, initial=MASKED), jnp.max(image_BHS, axis=-1))[..., None]
-  text_BHT, image_BHS = jnp.exp(text_BHT - top), jnp.exp(image_BHS - top)
-  total_BH = jnp.sum(text_BHT, axis=-1) + jnp.sum(image_BHS, axis=-1)
-  o_BHK = of_text("CRHT,CHTK->CRHK", text_BHT.astype(v_BHSK.dtype), cache.text_v_CHTK)
-  o_BHK += product("BHS,BHSK->BHK", image_BHS.astype(v_BHSK.dtype), v_BHSK)
-  return (o_BHK / total_BH[..., None].astype(o_BHK.dtype)).astype(v_BHK.dtype), cache
+  of_shared = lambda axes, a, b: _rows(product(axes, _by_caption(a, samples), b))  # noqa: E731
+  shared_BHT = of_shared("CRHK,CHTK->CRHT", q_BHK, shared_k_CHTK).astype(jnp.float32) * scale
+  own_BHS = product("BHK,BHSK->BHS", q_BHK, k_BHSK).astype(jnp.float32) * scale
+  own_BHS = jnp.where(seen_S, own_BHS, MASKED)
+  top = jnp.maximum(jnp.max(shared_BHT, axis=-1, initial=MASKED), jnp.max(own_BHS, axis=-1))[..., None]
+  shared_BHT, own_BHS = jnp.exp(shared_BHT - top), jnp.exp(own_BHS - top)
+  total_BH = jnp.sum(shared_BHT, axis=-1) + jnp.sum(own_BHS, axis=-1)
+  o_BHK = of_shared("CRHT,CHTK->CRHK", shared_BHT.astype(v_BHSK.dtype), shared_v_CHTK)
+  o_BHK += product("BHS,BHSK->BHK", own_BHS.astype(v_BHSK.dtype), v_BHSK)
+  return o_BHK / total_BH[..., None].astype(o_BHK.dtype)
 
 
 def _by_caption(x: Array, samples: int) -> Array:
