@@ -15,10 +15,10 @@ from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
 
-def experiment(data: str = "runs/raven-data", dvae_steps: int = 400, transformer_steps: int = 2400) -> Experiment:
+def experiment(data: str = "runs/raven-data", dvae_steps: int = 500, transformer_steps: int = 1800) -> Experiment:
   """Both stages for ten minutes on two cores. The rest of the rules is for `dalle probe WORKDIR raven` to ask."""
   words = TokenizerConfig(vocab=320, length=16, spaces=False, dropout=0.0)
-  codes = dvae.Config(image=48, vocab=2048, hidden=32, groups=3, blocks=1, code_dim=64, pool="fold")
+  codes = dvae.Config(image=48, vocab=2048, hidden=16, groups=3, blocks=1, code_dim=64, pool="fold")
   stream = transformer.Config(
     text_vocab=words.vocab,
     text=words.length,

@@ -14,7 +14,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_tpu"),
-  ("ablations", "report", "plan", "bench", "draw", "run", "inspect_page", "checkpoint_files"),
+  ("ablations", "report", "plan", "bench", "draw", "raven", "run", "inspect_page", "checkpoint_files"),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),

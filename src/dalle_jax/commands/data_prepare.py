@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: dalle data prepare captioned_scenes --out DIR [--image 32 --train 30000 --seed 0 ...]
-       dalle data prepare raven --out DIR [--image 48 --grid 12 --train 20000 --inverted 0.25 --seed 0 ...]
+       dalle data prepare raven --out DIR [--image 48 --grid 12 --train 12000 --inverted 0.25 --seed 0 ...]
        dalle data prepare emoji --out DIR [--language en --font FILE --annotations FOLDER]
        dalle data prepare FOLDER --out DIR         a.png with a.txt (a caption a line), or captions.tsv or .jsonl
                                                      (columns or fields file and caption)
@@ -76,7 +76,7 @@ class RavenFlags(Flags):
   """Pixels a side."""
   grid: int = 12
   """Codes a side of the dVAE the pictures are for; panels lie on it."""
-  train: int = 20_000
+  train: int = 12_000
   """Examples of this split."""
   valid: int = 300
   """Examples of this split."""

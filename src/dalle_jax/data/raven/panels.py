@@ -49,7 +49,7 @@ STROKES = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class Glyph:
-  """outline: of PLAIN or TURNING; size, fill (open, grey, solid), x, y: 0 to 2, of places 1 the middle; turn: of TURNS."""
+  """outline: of PLAIN or TURNING; size, fill (open, grey, solid), x, y: 0 to 2, a place's middle 1; turn: of TURNS."""
 
   outline: str
   size: int = LARGE

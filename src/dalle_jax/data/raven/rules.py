@@ -10,10 +10,11 @@
 A rule is what is particular to one matrix, so that `holds` leaves one panel of the alphabet for the last place.
 """
 
+import abc
 import dataclasses
 import enum
 import random
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from dalle_jax.data.raven import panels
 from dalle_jax.data.raven.panels import Glyph, Panel, Strokes
@@ -21,17 +22,19 @@ from dalle_jax.data.raven.panels import Glyph, Panel, Strokes
 Rows = tuple[tuple[Panel, ...], ...]
 
 
-class Rule(Protocol):
-  """letter: the set; side: panels a side."""
+class Rule(abc.ABC):
+  """kind: what people call it; letter: the set; side: panels a side."""
 
   kind: ClassVar[str]
   letter: ClassVar[str]
   side: ClassVar[int]
 
   @classmethod
+  @abc.abstractmethod
   def draw(cls, rng: random.Random) -> "tuple[Rule, Rows]":
     """A rule and a matrix for which it holds."""
 
+  @abc.abstractmethod
   def holds(self, rows: Rows) -> bool:
     """Whether the whole matrix follows the rule."""
 
@@ -60,7 +63,7 @@ class Operation(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(Rule):
   """The panels of a line are the same, and other lines have others."""
 
   kind: ClassVar[str] = "identity"
@@ -81,7 +84,7 @@ class Identity:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Turning:
+class Turning(Rule):
   """The second panel of each line is the first one after a turn or a reflection; other lines have other outlines."""
 
   kind: ClassVar[str] = "turning"
@@ -93,10 +96,8 @@ class Turning:
   @classmethod
   def draw(cls, rng: random.Random) -> "tuple[Turning, Rows]":
     """See `Rule`."""
-    rule, fill = (
-      cls(along=rng.choice(list(Along)), turn=rng.randrange(1, len(panels.TURNS))),
-      rng.choice((panels.OPEN, panels.SOLID)),
-    )
+    rule = cls(along=rng.choice(list(Along)), turn=rng.randrange(1, len(panels.TURNS)))
+    fill = rng.choice((panels.OPEN, panels.SOLID))
     firsts = [
       Glyph(outline=outline, fill=fill, turn=rng.randrange(len(panels.TURNS)))
       for outline in rng.sample(list(panels.TURNING), 2)
@@ -118,7 +119,7 @@ PAIRS = tuple(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Progression:
+class Progression(Rule):
   """One attribute goes up or down along the rows, another along the columns; all else stays.
 
   across, down: fields of a glyph; back_across, back_down: whether they go down instead of up.
@@ -160,7 +161,7 @@ class Progression:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Addition:
+class Addition(Rule):
   """The third panel of each line has the strokes of the first two, which have none in common."""
 
   kind: ClassVar[str] = "addition"
@@ -189,7 +190,7 @@ class Addition:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Permutation:
+class Permutation(Rule):
   """Each row and each column has the same three panels, or the same three outlines and the same three fills."""
 
   kind: ClassVar[str] = "permutation"
@@ -222,7 +223,7 @@ class Permutation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Boolean:
+class Boolean(Rule):
   """The third panel of each line has the strokes that the operation takes of the first two, which share some."""
 
   kind: ClassVar[str] = "boolean"

@@ -24,7 +24,7 @@ class Config:
 
   image: int = 48
   grid: int = 12
-  train: int = 20_000
+  train: int = 12_000
   valid: int = 300
   inverted: float = 0.25
   seed: int = 0
