@@ -78,7 +78,7 @@ def complete(
   for first in range(0, len(items), drawer.batch):
     batch = items[first : first + drawer.batch]
     unsolved_CSSC = np.stack([item.unsolved() for item in batch])
-    given_CP = np.stack([Region(*item.region).given(codes) for item, codes in zip(batch, drawer.encode(unsolved_CSSC))])
+    given_CP = np.stack([_part(item).given(codes_hw) for item, codes_hw in zip(batch, drawer.encode(unsolved_CSSC))])
     text_CT = np.tile(text_T, (len(batch), 1))
     drawn = drawer.draw(text_CT, num=1, seed=0, sampling=ARGMAX, given_CP=given_CP)  # argmax has no use for a seed
     whole_CSSC = drawer.decode(_flat(drawer.encode(np.stack([item.pixels() for item in batch]))))
@@ -95,6 +95,11 @@ def complete(
       )
     progress(len(batch))
   return found
+
+
+def _part(item: Item) -> Region:
+  top, left, bottom, right = item.region
+  return Region(top=top, left=left, bottom=bottom, right=right)
 
 
 def _flat(codes_Chw: Int[np.ndarray, "C h w"]) -> Int[np.ndarray, "C P"]:
