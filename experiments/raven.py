@@ -18,7 +18,7 @@ from dalle_jax.training.optimizers import AdamW
 def experiment(data: str = "runs/raven-data", dvae_steps: int = 500, transformer_steps: int = 1800) -> Experiment:
   """Both stages for ten minutes on two cores. The rest of the rules is for `dalle probe WORKDIR raven` to ask."""
   words = TokenizerConfig(vocab=320, length=16, spaces=False, dropout=0.0)
-  codes = dvae.Config(image=48, vocab=2048, hidden=16, groups=3, blocks=1, code_dim=64, pool="fold")
+  codes = dvae.Config(image=48, vocab=2048, hidden=32, groups=3, blocks=1, code_dim=64, pool="fold")
   stream = transformer.Config(
     text_vocab=words.vocab,
     text=words.length,
@@ -39,7 +39,7 @@ def experiment(data: str = "runs/raven-data", dvae_steps: int = 500, transformer
       "dvae": Stage(
         steps=dvae_steps,
         batch=16,
-        objective=PatchDvae(model=codes, patches_from=2500),
+        objective=PatchDvae(model=codes, patches_from=5000),
         optimizer=AdamW(lr=_rate(4e-3, dvae_steps), clip=1.0, ema=0.99),
         # Not turned, shrunk or mirrored: strokes lie on the grid of codes as they will when they are asked for.
         examples=Pictures(crop=CentreCrop(size=codes.image)),

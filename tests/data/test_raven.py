@@ -115,9 +115,9 @@ def test_panels_lie_on_codes_and_the_corner_is_a_rectangle_of_them(kind, layout)
   assert not differs_SS.any()
   assert (item.cut(whole) == drawing.panel(item.answer, layout.pixels)).all()
   assert (item.cut(without) == 255).all()
-  first = layout.corner(kind.side, 0, 0)
-  below, beyond = layout.corner(kind.side, kind.side - 1, kind.side - 1)
-  assert (below - first[0], beyond - first[1]) == ((kind.side - 1) * layout.codes,) * 2
+  assert item.region[:2] == layout.corner(3, 2, 2)  # the same in matrices of 2x2 and of 3x3 panels
+  assert layout.corner(kind.side, 0, 0) == layout.corner(3, 3 - kind.side, 3 - kind.side)
+  assert layout.corner(3, 0, 0) == ((layout.grid - 3 * layout.codes) // 2,) * 2
 
 
 @kinds

@@ -1,8 +1,10 @@
 """A matrix as an item of the probe: where its panels lie on the grid of codes, its pixels, and what is to be completed.
 
-A panel is a third of the grid a side, whether a matrix has two or three a side, so that what is drawn in it has the
-same codes everywhere; the matrix lies in the middle. Of the kinds that the data set shows, every fourth matrix, chosen
-by a digest of its panels, is reserved: the probe takes those alone and the data set never shows one.
+A panel is a third of the grid a side, and a matrix of 2x2 panels has the places of the last four of one of 3x3: what is
+drawn in a panel has the same codes everywhere, and the missing corner is always the same rectangle.
+
+Of the kinds that the data set shows, every fourth matrix, chosen by a digest of its panels, is reserved: the probe
+takes those alone and the data set never shows one.
 
 S S pixels.
 """
@@ -53,7 +55,7 @@ class Layout:
 
   def corner(self, side: int, row: int, column: int) -> tuple[int, int]:
     """The first row and column of codes of a panel, of a matrix of `side` panels a side."""
-    first = (self.grid - side * self.codes) // 2
+    first = (self.grid - 3 * self.codes) // 2 + (3 - side) * self.codes
     return first + row * self.codes, first + column * self.codes
 
 

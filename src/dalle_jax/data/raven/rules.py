@@ -205,11 +205,12 @@ class Permutation(Rule):
     if rng.random() < 0.5:
       three = [Strokes(parts=parts) for parts in rng.sample(range(1, 2**panels.STROKES), 3)]
       return cls(), tuple(tuple(three[i] for i in row) for row in places)
-    outlines, size = rng.sample(list(panels.PLAIN), 3), rng.choice((panels.MIDDLE, panels.LARGE))
+    outlines, size = rng.sample(list(panels.PLAIN), 3), rng.choice(panels.SIZES)
+    x, y = (rng.choice(panels.PLACES) if size == panels.SMALL else panels.MIDDLE for _ in "xy")
     fills = rng.choice((rng.sample(list(panels.FILLS), 3), [rng.choice(list(panels.FILLS))] * 3))
     others = [[(column - lean * row) % 3 for column in range(3)] for row in range(3)]
     return cls(), tuple(
-      tuple(Glyph(outline=outlines[i], size=size, fill=fills[j]) for i, j in zip(row, other))
+      tuple(Glyph(outline=outlines[i], size=size, fill=fills[j], x=x, y=y) for i, j in zip(row, other))
       for row, other in zip(places, others)
     )
 
