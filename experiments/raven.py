@@ -2,6 +2,7 @@
 
 Run      dalle data prepare raven --out runs/raven-data
          dalle train experiments/raven.py --workdir runs/raven
+         dalle probe runs/raven raven
 """
 
 from dalle_jax.data.captions import TokenizerConfig
@@ -16,7 +17,7 @@ from dalle_jax.training.optimizers import AdamW
 
 
 def experiment(data: str = "runs/raven-data", dvae_steps: int = 500, transformer_steps: int = 1800) -> Experiment:
-  """Both stages for ten minutes on two cores. The rest of the rules is for `dalle probe WORKDIR raven` to ask."""
+  """Both stages, in ten minutes of processor time. The other kinds of rule are left for the probe."""
   words = TokenizerConfig(vocab=320, length=16, spaces=False, dropout=0.0)
   codes = dvae.Config(image=48, vocab=2048, hidden=32, groups=3, blocks=1, code_dim=64, pool="fold")
   stream = transformer.Config(

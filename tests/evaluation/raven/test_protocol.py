@@ -197,6 +197,7 @@ def test_the_page_shows_every_matrix_and_its_json_every_verdict(counted, tmp_pat
   found = json.loads((tmp_path / "raven.json").read_text())
   assert found["seed"] == 3
   assert [each["right"] for each in found["items"]] == [each.verdict.right for each in counted]
+  assert found["items"][4]["rule"] == repr(counted[4].item.rule)
   assert found["by_set"][0]["right"]["right"] == 1
   assert (tmp_path / "table.txt").read_text().count("\n") == (1 + 3) + 1 + (1 + 4)
 

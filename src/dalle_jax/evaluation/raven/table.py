@@ -92,6 +92,7 @@ def to_json(outcomes: Sequence[Outcome], trained: Collection[str] | None) -> dic
       {
         "set": each.item.rule.letter,
         "kind": each.item.rule.kind,
+        "rule": repr(each.item.rule),
         "inverted": each.item.inverted,
         "region": list(each.item.region),
         "right": each.verdict.right,
