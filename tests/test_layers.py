@@ -25,6 +25,8 @@ LAYERS = (
     "sampler",
     "score",
     "describe",
+    "probe",
+    "raven",
     "run",
     "inspect_page",
     "checkpoint_files",

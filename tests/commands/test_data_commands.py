@@ -66,6 +66,16 @@ def test_captioned_scenes_take_their_settings_as_flags(tmp_path):
   assert len(source[0]["captions"]) == 1
 
 
+def test_raven_s_matrices_take_their_settings_as_flags(tmp_path):
+  settings = {"image": 64, "grid": 16, "train": 3, "valid": 1, "inverted": 1, "seed": 5}
+  flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
+  assert dalle("prepare", "raven", "--out", tmp_path / "out", *flags) == 0
+  source = open_prepared(tmp_path / "out").source("train")
+  assert len(source) == 3
+  assert source[0]["image"].shape == (64, 64, 3)
+  assert (source[0]["image"][0, 0] == 0).all()  # white on black
+
+
 def test_filters_are_applied_and_told(pictures, tmp_path, capfd):
   (pictures / "7.txt").write_text("photographed on 7 July 2007")
   assert dalle("prepare", pictures, "--out", tmp_path / "out", "--filters", "paper") == 0
@@ -77,6 +87,7 @@ def test_filters_are_applied_and_told(pictures, tmp_path, capfd):
   ("words", "kind"),
   [
     (["captioned_scenes"], data_prepare.SceneFlags),
+    (["raven"], data_prepare.RavenFlags),
     (["emoji"], data_prepare.EmojiFlags),
     (["a.tar", "b.tar.gz"], data_prepare.TarFlags),
     (["shards/*.tar"], data_prepare.TarFlags),
@@ -117,6 +128,8 @@ def silent(folder):
     (None, ["prepare", "captioned_scenes"], "--out"),
     (None, ["prepare", "captioned_scenes", "--out", "out", "--trian", "3"], "Perhaps you meant: --train"),
     (None, ["prepare", "captioned_scenes", "--out", "out", "--train", "0"], "wanted at least 1"),
+    (None, ["prepare", "raven", "--out", "out", "--grid", "5"], "got pictures of 48 pixels for 5 codes a side"),
+    (None, ["prepare", "raven", "--out", "out", "--inverted", "2"], "wanted a share from 0 to 1"),
     (None, ["prepare", "captioned_scenes", "--out", "out", "--shards", "0"], "got --shards 0, wanted at least 1"),
     (None, ["prepare", "captioned_scenes", "--out", "out", "--filters", "papr"], "--filters"),
     (None, ["prepare", "a.png", "b.png", "--out", "out"], "got 2 things to prepare"),

@@ -10,7 +10,7 @@ usage: dalle data prepare NAME|FOLDER|FILES.tar --out DIR    write a prepared da
        dalle data inspect DIR                                say what is in it, and show examples
        dalle data encode DIR --dvae WORKDIR --out DIR        write the dVAE's codes of its pictures
 
-NAME is captioned_scenes, emoji, or the name of a TFDS data set with pictures and text.
+NAME is captioned_scenes, raven, emoji, or the name of a TFDS data set with pictures and text.
 """
 
 

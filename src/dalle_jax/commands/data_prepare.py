@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: dalle data prepare captioned_scenes --out DIR [--image 32 --train 30000 --seed 0 ...]
+       dalle data prepare raven --out DIR [--image 48 --grid 12 --train 12000 --inverted 0.25 --seed 0 ...]
        dalle data prepare emoji --out DIR [--language en --font FILE --annotations FOLDER]
        dalle data prepare FOLDER --out DIR         a.png with a.txt (a caption a line), or captions.tsv or .jsonl
                                                      (columns or fields file and caption)
@@ -65,6 +66,31 @@ class SceneFlags(Flags):
 
     names = [f.name for f in dataclasses.fields(SceneFlags) if f not in dataclasses.fields(Flags)]
     return scenes_source.Scenes(captioned_scenes.Config(**{name: getattr(self, name) for name in names}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RavenFlags(Flags):
+  """Draws solved matrices of half of the kinds of rule of Raven's; `dalle probe WORKDIR raven` asks for all."""
+
+  image: int = 48
+  """Pixels a side."""
+  grid: int = 12
+  """Codes a side of the dVAE the pictures are for; panels lie on it."""
+  train: int = 12_000
+  """Examples of this split."""
+  valid: int = 300
+  """Examples of this split."""
+  inverted: float = 0.25
+  """The share that is white on black."""
+  seed: int = 0
+  """The same seed draws the same data set."""
+
+  def source(self, words: Sequence[str]) -> "Source":
+    """What these flags name."""
+    from dalle_jax.data.raven import source
+
+    names = [f.name for f in dataclasses.fields(source.Config)]
+    return source.Matrices(source.Config(**{name: getattr(self, name) for name in names}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +180,7 @@ def run(argv: list[str]) -> int:
 def flags_for(words: Sequence[str]) -> type[Flags]:
   """The flags of the kind of source that the words name. Raises UserError for a missing folder or a misspelt name."""
   if not words:
-    raise UserError("nothing to prepare; wanted: dalle data prepare captioned_scenes|emoji|FOLDER|FILES.tar --out DIR")
+    raise UserError(f"nothing to prepare; wanted: dalle data prepare {'|'.join(NAMES)}|FOLDER|FILES.tar --out DIR")
   what = words[0]
   if all(_is_tar(word) for word in words):
     return TarFlags
@@ -179,4 +205,4 @@ def _is_tar(word: str) -> bool:
 
 
 TFDS_NAME = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
-NAMES: dict[str, type[Flags]] = {"captioned_scenes": SceneFlags, "emoji": EmojiFlags}
+NAMES: dict[str, type[Flags]] = {"captioned_scenes": SceneFlags, "raven": RavenFlags, "emoji": EmojiFlags}
