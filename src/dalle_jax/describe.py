@@ -54,12 +54,13 @@ def captions(
 
   A picture is cut to a square around its middle and scaled to the dVAE's size. batch: captions drawn at a time; say:
   told in a line where a stage is not trained to its end. Raises UserError where the run's transformer is text-first, or
-  left the pads out of its targets, and where a stage has no weights.
+  left the pads out of its targets, where a stage has no weights, or the tokenizer is not the one it was trained with.
   """
   name, stage = _writer(workdir)
   model, words = stage.objective.model, workdir.tokenizer()
-  codes_CP = _codes(workdir, images)
   params = transformer.in_compute_dtype(workdir.weights(name)[0], model)
+  workdir.check_tokenizer(name)
+  codes_CP = _codes(workdir, images)
   if not stage.frozen and (step := workdir.step(name)) < stage.steps:
     say(f"stage {name} is at step {step} of {stage.steps}: its training has not ended")
   done, total = 0, num * len(images)

@@ -1,6 +1,7 @@
 """`dalle caption`: what it prints of a trained run, what it refuses, and what refuses a run that writes captions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import toy_captioner
 from PIL import Image
 
 from dalle_jax import cli, showing
+from dalle_jax.data import captions
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.workdir import Workdir
 
@@ -116,6 +118,15 @@ def test_what_cannot_be_is_one_line(place, monkeypatch, capsys, argv, says):
   assert says in printed.err
   assert printed.err.count("\n") == 1
   assert printed.out == ""
+
+
+def test_a_tokenizer_that_is_not_the_one_of_the_training_is_refused(place, tmp_path, capsys):
+  shutil.copytree(place / "run", tmp_path / "run")
+  workdir = Workdir.open(str(tmp_path / "run"))
+  workdir.keep_tokenizer(captions.train(["another text of other words"], workdir.experiment().tokenizer))
+  printed = dalle(capsys, "caption", tmp_path / "run", place / "wide.png", code=2)
+  assert "stage transformer was trained with the tokenizer" in printed.err
+  assert printed.err.count("\n") == 1
 
 
 def test_a_run_that_writes_captions_draws_no_pictures(place, capsys):

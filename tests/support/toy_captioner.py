@@ -14,7 +14,7 @@ from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.models import dvae
 from dalle_jax.training.step import abstract_state
-from dalle_jax.workdir import Workdir
+from dalle_jax.workdir import TOKENIZER, Workdir
 
 replace = dataclasses.replace
 
@@ -44,13 +44,14 @@ def written(root, directory):
   workdir = Workdir.claim(directory / "run", whole)
   source = open_prepared(directory / "data").source("train")
   texts = [text for i in range(len(source)) for text in source[i]["captions"]]
-  workdir.keep_tokenizer(captions.train(texts, whole.tokenizer))
+  words = captions.train(texts, whole.tokenizer)
+  workdir.keep_tokenizer(words)
   mesh = sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
   for name, stage in whole.stages.items():
     shapes = abstract_state(stage.objective, stage.optimizer, mesh=mesh, rules=whole.rules)
     rng, state = np.random.default_rng(1), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     params = jax.tree.map(lambda x, rng=rng: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), state.params)
     checkpoints = workdir.checkpoints(name)
-    checkpoints.save(stage.steps, state._replace(params=params, ema=params), {})
+    checkpoints.save(stage.steps, state._replace(params=params, ema=params), {TOKENIZER: words})
     checkpoints.close()
   return workdir
