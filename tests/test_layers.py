@@ -16,6 +16,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
+  ("probe",),
   ("ablations", "report", "plan", "bench", "draw", "sampler", "run", "inspect_page", "checkpoint_files"),
   ("rank",),
   ("evaluate", "golden", "showing", "step_shapes"),

@@ -24,6 +24,7 @@ Train DALL-E, draw with it, and measure it.
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
+  probe           draw the captions of DALL-E's blog, on pages whose words are picked
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
@@ -108,6 +109,12 @@ def _sample(argv: list[str]) -> int:
   return sample.run(argv)
 
 
+def _probe(argv: list[str]) -> int:
+  from dalle_jax.commands import probe
+
+  return probe.run(argv)
+
+
 def _eval(argv: list[str]) -> int:
   from dalle_jax.commands import evaluate
 
@@ -131,6 +138,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "train": _train,
   "plan": _plan,
   "sample": _sample,
+  "probe": _probe,
   "eval": _eval,
   "bench": _bench,
   "checkpoint": _checkpoint,

@@ -91,15 +91,15 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
   groups = {number: [each for each in samples if each.caption_number == number] for number in numbers}
   try:
     out.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(out)
+    remove_earlier(out)
     sections, rows = [], []
     for number, group in groups.items():
       folder = f"{number:03d}-{slug(group[0].caption)}"
       files = [f"{folder}/{i:02d}.png" for i in range(len(group))]
       for each, file in zip(group, files):
         save_picture(each.image_HWC, out / file)
-        rows.append(_row(each, file, about))
-      contact_sheet([each.image_HWC for each in group], [_score(each) for each in group]).save(
+        rows.append(row(each, file, about))
+      contact_sheet([each.image_HWC for each in group], [label(each) for each in group]).save(
         out / folder / "sheet.png"
       )
       sections.append(_section(group, files, folder))
@@ -111,7 +111,7 @@ def write_gallery(out: Path, samples: Sequence[Sample], *, title: str, about: di
   return page
 
 
-def _remove_earlier(out: Path) -> None:
+def remove_earlier(out: Path) -> None:
   """The folders that our own samples.jsonl names, and nothing else."""
   listed = out / "samples.jsonl"
   try:
@@ -120,7 +120,7 @@ def _remove_earlier(out: Path) -> None:
   except (ValueError, KeyError, TypeError, IndexError):  # a file of that name that is not ours
     return
   for folder in folders:
-    if re.fullmatch(r"\d{3}-[a-z0-9-]+", folder) and (out / folder).is_dir():
+    if re.fullmatch(r"\d{3,}-[a-z0-9-]+", folder) and (out / folder).is_dir():
       shutil.rmtree(out / folder)
 
 
@@ -130,20 +130,22 @@ def slug(caption: str) -> str:
 
 
 def _section(group: list[Sample], files: list[str], folder: str) -> str:
-  figures = "".join(static_page.figure(file, _score(each)) for each, file in zip(group, files))
+  figures = "".join(static_page.figure(file, label(each)) for each, file in zip(group, files))
   return (
     f'<h2>{html.escape(group[0].caption)}</h2>\n<div class="pictures">{figures}</div>\n'
     f'<p class="note"><a href="{folder}/sheet.png">all on one sheet</a></p>'
   )
 
 
-def _score(sample: Sample) -> str:
+def label(sample: Sample) -> str:
+  """What stands under a picture: its score, or without CLIP its number."""
   return f"sample {sample.sample}" if sample.score is None else f"{sample.score:.3f}"
 
 
-def _row(sample: Sample, file: str, about: dict[str, Any]) -> dict[str, Any]:
-  row = {k: getattr(sample, k) for k in ("caption", "caption_number", "sample", "seed", "score")}
-  return row | {"scores": dict(sample.scores), "file": file, "codes": sample.codes_N.tolist(), **about}
+def row(sample: Sample, file: str, about: dict[str, Any]) -> dict[str, Any]:
+  """A line of samples.jsonl."""
+  numbers = {k: getattr(sample, k) for k in ("caption", "caption_number", "sample", "seed", "score")}
+  return numbers | {"scores": dict(sample.scores), "file": file, "codes": sample.codes_N.tolist(), **about}
 
 
 def _wrap(text: str, font: Any, width: int) -> list[str]:

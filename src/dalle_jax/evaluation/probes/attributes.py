@@ -33,7 +33,7 @@ SHAPE = Suite(
       ),
     ),
   ),
-  note="Frames and plates come out in every polygon but the heptagon; manhole covers and stop signs seldom as pentagons.",
+  note="Frames and plates work as every polygon but the heptagon; manhole covers and stop signs are weak as pentagons.",
 )
 
 MATERIAL = Suite(
@@ -140,8 +140,8 @@ MULTIPLE_ATTRIBUTES = Suite(
     ),
   ),
   note=(
-    "Two or three of the four pieces are usually right. Objects take each other's attributes the more, the more of them "
-    "there are, and other wordings give other answers."
+    "Two or three of the four pieces are usually right. The more objects there are, the more they take each other's "
+    "attributes, and other wordings give other answers."
   ),
 )
 

@@ -1,4 +1,4 @@
-"""Zero-shot visual reasoning: the upper half of the picture is given, the lower half is what the caption makes of it."""
+"""Zero-shot visual reasoning: the upper half of the picture is given, the lower half is what the caption asks for."""
 
 from dalle_jax.evaluation.probes.suite import Category, ImagePrompt, Slot, Suite, Template, ours, stated
 
