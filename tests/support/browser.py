@@ -60,8 +60,9 @@ class Browser:
       {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
     )
 
-  def dark(self):
-    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+  def prefer(self, scheme):
+    """Light or dark."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
     self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
   def check(self):

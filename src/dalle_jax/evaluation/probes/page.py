@@ -9,6 +9,7 @@ A slot offers the words of captions that were drawn, and no others. Without a sc
 import dataclasses
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ STYLE = """
 .caption { font-size: clamp(1.25rem, 1rem + 1.4vw, 1.75rem); line-height: 1.6; max-width: 60rem; margin: 1.6rem 0 .4rem;
   letter-spacing: -.01em; text-wrap: pretty; }
 .word { font: inherit; letter-spacing: inherit; color: var(--hue); background: none; border: 0; padding: 0;
-  text-decoration: underline 2px; text-underline-offset: .22em; border-radius: 3px; white-space: normal; text-align: start; }
+  text-decoration: underline 2px; text-underline-offset: .22em; border-radius: 3px;
+  white-space: normal; text-align: start; }
 button.word { cursor: pointer; } button.word:hover { background: color-mix(in srgb, var(--hue) 14%, transparent); }
 :focus-visible, input:focus-visible + span { outline: 2px solid var(--hue, var(--accent)); outline-offset: 3px; }
 .slot { border: 0; margin: .55rem 0 0 -4px; padding: 4px; min-width: 0; display: flex; flex-wrap: wrap; gap: .4rem;
@@ -147,7 +149,7 @@ def _card(suite: Suite, picture: str, drawn: int) -> str:
 
 def _words(caption: Caption, several: bool) -> dict[str, Word]:
   template = caption.template
-  wording = {WORDING: Word(text=template.text.replace("{", "").replace("}", ""), ours=template.ours)} if several else {}
+  wording = {WORDING: Word(text=re.sub(r"{.*?}", "…", template.text), ours=template.ours)} if several else {}
   return wording | caption.chosen
 
 
