@@ -74,8 +74,9 @@ def probe(
   captions, that words are not known, and what `draw.draw` says. Raises UserError where a suite wants a picture and none
   is given, its part does not lie in the picture, the run has no weights, or `out` can't be written.
   """
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+  for folder in (out, *(out / suite.name for suite in suites)):
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f"cannot write pictures to {folder}: it is a file; take another --out")
   words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch)
   about = {
     "experiment": workdir.experiment().name,
@@ -90,6 +91,10 @@ def probe(
   unread = [f"{plan.suite.name}: {line}" for plan in plans for line in plan.warnings]
   for line in [*caveats(workdir, keep, num), *unguided(workdir, sampling), *unread]:
     say(line)
+  try:  # before any time is spent on what then can't be kept
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
   done, total = 0, num * sum(len(plan.captions) for plan in plans)
   progress("drawing", 0, total)
 
@@ -152,6 +157,7 @@ def _write(out: Path, plan: Planned, seed: int, drawn: Iterable[Drawn]) -> None:
     if not shown:
       out.mkdir(parents=True, exist_ok=True)
       gallery.remove_earlier(out)
+      (out / "index.html").unlink(missing_ok=True)  # it would show pictures that are no longer there
       (out / "samples.jsonl").write_text("")
     caption = plan.captions[each.caption]
     group = [
@@ -185,9 +191,11 @@ def _overview(out: Path, experiment: str) -> Path:
   """A page of all suites that are in `out`, whichever call drew them."""
   firsts = {}
   for suite in SUITES:
+    if not (out / suite.name / "index.html").is_file():
+      continue
     try:
       rows = [json.loads(line) for line in (out / suite.name / "samples.jsonl").read_text().splitlines()]
       firsts[suite] = (f"{suite.name}/{rows[0]['file']}", len({row["caption_number"] for row in rows}))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):  # not drawn yet, or not ours
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):  # a page that is not ours
       continue
   return page.write_overview(out, firsts, f"Drawn by {experiment}.")

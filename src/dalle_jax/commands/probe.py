@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
   if not argv or argv[0] in ("-h", "--help"):
     print(USAGE, end="")
     return 0
-  if argv == ["--list"]:
+  if "--list" in argv:
     return _list()
   begin = next((i for i, word in enumerate(argv) if word.startswith("--")), len(argv))
   if begin < 2:

@@ -144,7 +144,7 @@ def state(chromium):
   """The caption, the number of the pictures shown, and the words that are marked."""
   files = chromium.pictures("#pictures img")
   (folder,) = {file.split("/")[0] for file in files}
-  assert len(files) == 3
+  assert files == [f"{folder}/{i:02d}.png" for i in range(3)]
   marked = {
     each.get_attribute("name"): each.get_attribute("value")
     for each in chromium.all("fieldset:not([hidden]) input:checked")
