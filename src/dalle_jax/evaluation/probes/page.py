@@ -24,6 +24,7 @@ STYLE = """
 .word { font: inherit; letter-spacing: inherit; color: var(--hue); background: none; border: 0; padding: 0;
   text-decoration: underline 2px; text-underline-offset: .22em; border-radius: 3px;
   white-space: normal; text-align: start; }
+span.word { text-decoration: none; }
 button.word { cursor: pointer; } button.word:hover { background: color-mix(in srgb, var(--hue) 14%, transparent); }
 :focus-visible, input:focus-visible + span { outline: 2px solid var(--hue, var(--accent)); outline-offset: 3px; }
 .slot { border: 0; margin: .55rem 0 0 -4px; padding: 4px; min-width: 0; display: flex; flex-wrap: wrap; gap: .4rem;
@@ -77,7 +78,8 @@ def write(
     f'<li><a href="{html.escape(each.sheet)}">{html.escape(each.caption.text)}</a></li>' for each in shown
   )
   sections = [
-    f'<p class="lead">{html.escape(_title(suite.category.value))}. {html.escape(suite.note)}</p>',
+    f'<p class="lead">{html.escape(_title(suite.category.value))}, from the blog of January 2021.</p>',
+    *([f'<p class="note">What it says of DALL·E: {html.escape(suite.note)}</p>'] if suite.note else []),
     *(f'<p class="warning">{html.escape(_title(line))}.</p>' for line in warnings),
     '<p id="caption" class="caption" aria-live="polite"></p>',
     '<p id="ours" class="note" hidden>This wording is ours.</p>',
