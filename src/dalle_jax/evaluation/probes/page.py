@@ -19,6 +19,7 @@ from dalle_jax.sampling import static_page
 
 WORDING = "wording"  # the slot that a suite of several templates has besides
 STYLE = """
+h1 { font-size: clamp(1.4rem, 7.6vw, 2rem); overflow-wrap: anywhere; }
 .caption { font-size: clamp(1.25rem, 1rem + 1.4vw, 1.75rem); line-height: 1.6; max-width: 60rem; margin: 1.6rem 0 .4rem;
   letter-spacing: -.01em; text-wrap: pretty; }
 .word { font: inherit; letter-spacing: inherit; color: var(--hue); background: none; border: 0; padding: 0;
