@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dalle_jax import evaluate
+from dalle_jax import config, evaluate
 from dalle_jax.data.captions import Tokenizer
-from dalle_jax.draw import Prompt, caveats, unguided
+from dalle_jax.draw import Prompt, caveats, unguided, unranked
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation.probes import page
 from dalle_jax.evaluation.probes.catalogue import SUITES
@@ -80,6 +80,7 @@ def probe(
   words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch)
   about = {
     "experiment": workdir.experiment().name,
+    "experiment's hash": config.digest(workdir.experiment())[:16],
     "samples a caption": num,
     "temperature": sampling.temperature,
     "top-k": sampling.top_k or "all",
@@ -89,7 +90,8 @@ def probe(
   }
   plans = [_plan(suite, subset(suite, limit, seed), picture, words, drawer, about) for suite in suites]
   unread = [f"{plan.suite.name}: {line}" for plan in plans for line in plan.warnings]
-  for line in [*caveats(workdir, keep, num), *unguided(workdir, sampling), *unread]:
+  nothing_ranks = [] if drawer.rankers() else unranked(keep, num)
+  for line in [*nothing_ranks, *caveats(workdir), *unguided(workdir, sampling), *unread]:
     say(line)
   try:  # before any time is spent on what then can't be kept
     out.mkdir(parents=True, exist_ok=True)
@@ -168,6 +170,7 @@ def _write(out: Path, plan: Planned, seed: int, drawn: Iterable[Drawn]) -> None:
         seed=seed,
         codes_N=each.codes_NP[number],
         score=None if each.scores_N is None else float(each.scores_N[number]),
+        scores={name: float(scores_N[number]) for name, scores_N in each.by_ranker.items()},
         image_HWC=image_HWC,
       )
       for number, image_HWC in zip(each.kept_K, each.images_KHWC)

@@ -52,7 +52,8 @@ def experiment():
 def workdir(path, texts):
   """Such a workdir at `path`, its tokenizer trained on `texts`."""
   run = Workdir.claim(path, experiment())
-  run.keep_tokenizer(captions.train(texts, WORDS))
+  words = captions.train(texts, WORDS)
+  run.keep_tokenizer(words)
   rng = np.random.default_rng(0)
   for name, stage in run.experiment().stages.items():
     shapes = sharding.unbox(jax.eval_shape(stage.objective.init, jax.random.key(0)))
@@ -69,6 +70,6 @@ def workdir(path, texts):
       skipped_spikes=none,
     )
     checkpoints = run.checkpoints(name)
-    checkpoints.save(1, state, {})
+    checkpoints.save(1, state, {"tokenizer.model": words})
     checkpoints.wait()
   return run
