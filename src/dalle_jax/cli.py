@@ -26,6 +26,7 @@ Train DALL-E, draw with it, and measure it.
   sample          draw pictures from captions, rank them by CLIP
   score           how likely the model finds pictures of captions, where, and which belong together
   caption         write captions of pictures, of a run whose transformer was trained image-first
+  probe           draw the captions of DALL-E's blog, on pages whose words are picked
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
@@ -122,6 +123,12 @@ def _caption(argv: list[str]) -> int:
   return caption.run(argv)
 
 
+def _probe(argv: list[str]) -> int:
+  from dalle_jax.commands import probe
+
+  return probe.run(argv)
+
+
 def _eval(argv: list[str]) -> int:
   from dalle_jax.commands import evaluate
 
@@ -147,6 +154,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "sample": _sample,
   "score": _score,
   "caption": _caption,
+  "probe": _probe,
   "eval": _eval,
   "bench": _bench,
   "checkpoint": _checkpoint,

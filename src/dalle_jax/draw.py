@@ -89,9 +89,9 @@ def draw(
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
   for line in [
-    *([] if chosen else _unranked(keep, num)),
-    *_caveats(workdir),
-    *([] if against else _unguided(workdir, sampling)),
+    *([] if chosen else unranked(keep, num)),
+    *caveats(workdir),
+    *([] if against else unguided(workdir, sampling)),
   ]:
     say(line)
   done, total = 0, num * len(captions)
@@ -159,7 +159,7 @@ def _sheets(
   return attention_maps.sheets(drawer, words, lambda: progress("attention maps", next(made), total))
 
 
-def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
+def unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
   """What a person should know of guidance with a transformer that never saw an empty caption."""
   stages = {name: s for name, s in workdir.experiment().stages.items() if isinstance(s.objective, TransformerNll)}
   if sampling.guidance == 1 or all(stage.examples.drop_captions for stage in stages.values()):
@@ -167,7 +167,7 @@ def _unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
   return [f"{' and '.join(stages)}: drop_captions was 0 in training, so guidance compares with a caption never seen"]
 
 
-def _caveats(workdir: Workdir) -> list[str]:
+def caveats(workdir: Workdir) -> list[str]:
   """What a person should know of the stages that draw and rank."""
   stages = {name: stage for name, stage in workdir.experiment().stages.items() if not stage.frozen}
   return [
@@ -177,7 +177,8 @@ def _caveats(workdir: Workdir) -> list[str]:
   ]
 
 
-def _unranked(keep: int, num: int) -> list[str]:
+def unranked(keep: int, num: int) -> list[str]:
+  """What a person should know where nothing ranks."""
   if keep == num:
     return []
   return [f"no CLIP is trained in this run: the first {keep} of {num} pictures are kept, and not the best"]

@@ -192,6 +192,20 @@ def test_ids_read_back_as_the_caption_in_lower_case(words, texts):
     assert words.decode(words.ids(text).tolist()) == wanted
 
 
+def test_the_share_that_is_spelt_out_counts_bytes_and_single_letters_of_longer_words(texts):
+  words = Tokenizer(captions.train(texts, TokenizerConfig(vocab=600)), TokenizerConfig(vocab=600))
+  own = sentencepiece_of(words.model)
+  assert all(words.spelt_out(text) == 0 for text in texts)
+  assert words.spelt_out("a") == words.spelt_out("") == words.spelt_out("  ") == 0
+  # Katakana of three bytes each, then a word that is known, and marks.
+  assert sum(own.is_byte(i) for i in own.encode("カピ circle")) == 6
+  assert words.spelt_out("カピ") == 1
+  assert words.spelt_out("カピ circle") == words.spelt_out("カピcircle") == 6 / 7
+  assert words.spelt_out("カピ circle red red") == 6 / 9
+  assert words.spelt_out("xqz") == 1
+  assert 0 < words.spelt_out("a red zebra") < 1
+
+
 def test_without_spaces_the_other_tokens_stay_and_captions_are_shorter(model, words, texts):
   own = sentencepiece_of(model)
   dense = Tokenizer(model, TokenizerConfig(vocab=600, spaces=False))

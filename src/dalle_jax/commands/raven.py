@@ -35,7 +35,7 @@ class Flags:
 
 def run(argv: list[str]) -> int:
   """Parses WORKDIR and the flags, asks, prints the table and the page's path. Returns the exit code."""
-  if not argv or argv[0] in ("-h", "--help"):
+  if not argv or "-h" in argv or "--help" in argv:
     print(USAGE, end="")
     return 0
   directory, *rest = argv

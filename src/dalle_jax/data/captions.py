@@ -124,6 +124,19 @@ class Tokenizer:
     padded_T[: len(found)] = found
     return padded_T
 
+  def spelt_out(self, text: str) -> float:
+    """Share of a caption's tokens that are bytes, or single letters of longer words: of words that are not known.
+
+    Spaces do not count, nor do digits and punctuation marks that have a piece. 0 for a caption without tokens.
+    """
+    tokens = spelt = 0
+    for run in _runs(self._pieces.normalize(text)):
+      for piece in self._merge(run, 0.0, None) if run != SPACE else ():
+        found = 1 if piece in self._id else len(piece.encode())
+        tokens += found
+        spelt += found if piece not in self._id or (len(piece) == 1 < len(run)) else 0
+    return spelt / tokens if tokens else 0.0
+
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids, pads left out; where spaces are no tokens the words run together."""
     return self._pieces.decode([int(i) for i in ids if i < self.cfg.vocab])

@@ -99,17 +99,17 @@ def write_gallery(
   groups = {number: [each for each in samples if each.caption_number == number] for number in numbers}
   try:
     out.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(out)
+    remove_earlier(out)
     sections, rows = [], []
     for number, group in groups.items():
       folder = f"{number:03d}-{slug(group[0].caption)}"
       files = [f"{folder}/{i:02d}.png" for i in range(len(group))]
       for each, file in zip(group, files):
         save_picture(each.image_HWC, out / file)
-        rows.append(_row(each, file, about))
+        rows.append(row(each, file, about))
         if attention is not None:
           attention(each).save(out / _attention_file(file))
-      contact_sheet([each.image_HWC for each in group], [_score(each) for each in group]).save(
+      contact_sheet([each.image_HWC for each in group], [label(each) for each in group]).save(
         out / folder / "sheet.png"
       )
       sections.append(_section(group, files, folder, attention is not None))
@@ -121,7 +121,7 @@ def write_gallery(
   return page
 
 
-def _remove_earlier(out: Path) -> None:
+def remove_earlier(out: Path) -> None:
   """The folders that our own samples.jsonl names, and nothing else."""
   listed = out / "samples.jsonl"
   try:
@@ -130,7 +130,7 @@ def _remove_earlier(out: Path) -> None:
   except (ValueError, KeyError, TypeError, IndexError):  # a file of that name that is not ours
     return
   for folder in folders:
-    if re.fullmatch(r"\d{3}-[a-z0-9-]+", folder) and (out / folder).is_dir():
+    if re.fullmatch(r"\d{3,}-[a-z0-9-]+", folder) and (out / folder).is_dir():
       shutil.rmtree(out / folder)
 
 
@@ -140,7 +140,7 @@ def slug(caption: str) -> str:
 
 
 def _section(group: list[Sample], files: list[str], folder: str, attention: bool) -> str:
-  under = [_score(each) for each in group]
+  under = [label(each) for each in group]
   if attention:
     under = [f'{text} <a href="{_attention_file(file)}">attention</a>' for text, file in zip(under, files)]
   figures = "".join(static_page.figure(file, text) for text, file in zip(under, files))
@@ -154,13 +154,15 @@ def _attention_file(file: str) -> str:
   return f"{file.removesuffix('.png')}-attention.png"
 
 
-def _score(sample: Sample) -> str:
+def label(sample: Sample) -> str:
+  """What stands under a picture: its score, or without a ranker its number."""
   return f"sample {sample.sample}" if sample.score is None else f"{sample.score:.3f}"
 
 
-def _row(sample: Sample, file: str, about: dict[str, Any]) -> dict[str, Any]:
-  row = {k: getattr(sample, k) for k in ("caption", "caption_number", "sample", "seed", "score")}
-  return row | {"scores": dict(sample.scores), "file": file, "codes": sample.codes_N.tolist(), **about}
+def row(sample: Sample, file: str, about: dict[str, Any]) -> dict[str, Any]:
+  """A line of samples.jsonl."""
+  numbers = {k: getattr(sample, k) for k in ("caption", "caption_number", "sample", "seed", "score")}
+  return numbers | {"scores": dict(sample.scores), "file": file, "codes": sample.codes_N.tolist(), **about}
 
 
 def _wrap(text: str, font: Any, width: int) -> list[str]:

@@ -58,13 +58,13 @@ pre { font: .82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; over
 """
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-  """A whole page with its style in it."""
+def page(title: str, sections: Sequence[str], *, style: str = "") -> str:
+  """A whole page with its style in it, and more of it where a page has its own."""
   name = html.escape(title)
   return (
     f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
     f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
-    f"<style>{STYLE}</style>\n<h1>{name}</h1>\n" + "\n".join(sections) + "\n</html>\n"
+    f"<style>{STYLE}{style}</style>\n<h1>{name}</h1>\n" + "\n".join(sections) + "\n</html>\n"
   )
 
 
