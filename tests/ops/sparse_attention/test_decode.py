@@ -173,3 +173,23 @@ def test_every_product_of_a_step_is_asked_for_at_the_highest_precision(kind):
 def test_what_cannot_be_drawn_is_refused(wrong):
   with pytest.raises(UserError, match="drawing needs text first and a joint softmax"):
     decode.init_cache(Pattern(text=2, grid=3, **wrong), 1, 1, 4, "float32")
+
+
+@pytest.mark.parametrize("kind", ["row", "column", "conv", "full"])
+def test_a_step_copies_no_cache(kind):
+  """Beside the copies that the loop begins with, because its input is not given away."""
+  pattern = Pattern(text=4, grid=8, kind=kind, kernel=3)
+  cache = decode.repeat(decode.init_cache(pattern, 1, 2, 16, "float32"), 8)
+  x_BHK = jnp.ones((8, 2, 16))
+
+  def step(carry, j):
+    x_BHK, cache = carry
+    o_BHK, cache = decode.decode_step(x_BHK, x_BHK, x_BHK, cache, j, pattern)
+    return (o_BHK, cache), None
+
+  run = jax.jit(lambda x_BHK, cache: jax.lax.scan(step, (x_BHK, cache), jnp.arange(64))[0][0])
+  text = run.lower(x_BHK, cache).compile().as_text()
+  whole = f"f32[8,2,{decode.slots(pattern)},16]"
+  assert whole in text
+  copies = [line for line in text.splitlines() if " copy(" in line and whole in line.split(" copy(")[0]]
+  assert len(copies) <= 2

@@ -90,10 +90,10 @@ def decode_step(
   pattern: Pattern,
 ) -> tuple[Float[Array, "B H K"], Cache]:
   """What image position j sees, its own key and value included, and the cache with them in it."""
-  at = _slot(j, pattern)
-  put = lambda image, x: lax.dynamic_update_slice_in_dim(image, x[:, :, None].astype(image.dtype), at, axis=2)  # noqa: E731
-  cache = cache._replace(image_k_BHSK=put(cache.image_k_BHSK, k_BHK), image_v_BHSK=put(cache.image_v_BHSK, v_BHK))
-  k_BHSK, v_BHSK, position_S = _window(cache, j, pattern)
+  image_k_BHSK, k_BHSK = _put(cache.image_k_BHSK, k_BHK, j, pattern)
+  image_v_BHSK, v_BHSK = _put(cache.image_v_BHSK, v_BHK, j, pattern)
+  cache = cache._replace(image_k_BHSK=image_k_BHSK, image_v_BHSK=image_v_BHSK)
+  position_S = _positions(j, pattern)
   seen_S = (position_S >= 0) & pattern.image_allowed(j, position_S)
   o_BHK = attend_both(q_BHK, cache.text_k_CHTK, cache.text_v_CHTK, k_BHSK, v_BHSK, seen_S)
   return o_BHK.astype(v_BHK.dtype), cache
@@ -137,15 +137,30 @@ def _slot(j, pattern: Pattern):
   return (j % w) * w + j // w if pattern.kind == "column" else j % slots(pattern)
 
 
-def _window(cache: Cache, j: Int[Array, ""], pattern: Pattern) -> tuple[Array, Array, Int[Array, " S"]]:
-  """The kept keys and values that position j may see, and their image positions (negative: nothing there yet)."""
-  w, size = pattern.grid, slots(pattern)
+def _put(
+  image_BHSK: Float[Array, "B H S K"], x_BHK: Float[Array, "B H K"], j: Int[Array, ""], pattern: Pattern
+) -> tuple[Float[Array, "B H S K"], Float[Array, "B H W K"]]:
+  """The cache with position j's key or value in it, and those of its slots that position j may see."""
+  x_BH1K, at = x_BHK[:, :, None].astype(image_BHSK.dtype), _slot(j, pattern)
+  if pattern.kind != "column":
+    image_BHSK = lax.dynamic_update_slice_in_dim(image_BHSK, x_BH1K, at, axis=2)
+    return image_BHSK, image_BHSK
+  # The column is read before the cache is written, and what is written comes out of what was read: else XLA's CPU
+  # compiler writes within the product that reads, and copies the whole cache to still have what was there before.
+  w, first, row = pattern.grid, (j % pattern.grid) * pattern.grid, j // pattern.grid
+  column_BHWK = lax.dynamic_slice_in_dim(image_BHSK, first, w, axis=2)
+  column_BHWK = lax.optimization_barrier(lax.dynamic_update_slice_in_dim(column_BHWK, x_BH1K, row, axis=2))
+  x_BH1K = lax.dynamic_slice_in_dim(column_BHWK, row, 1, axis=2)
+  return lax.dynamic_update_slice_in_dim(image_BHSK, x_BH1K, at, axis=2), column_BHWK
+
+
+def _positions(j: Int[Array, ""], pattern: Pattern) -> Int[Array, " S"]:
+  """The image positions of what `_put` gives to look at (negative: nothing there yet)."""
   if pattern.kind == "column":
-    column = lambda x: lax.dynamic_slice_in_dim(x, (j % w) * w, w, axis=2)  # noqa: E731
-    return column(cache.image_k_BHSK), column(cache.image_v_BHSK), jnp.arange(w) * w + j % w
+    return jnp.arange(pattern.grid) * pattern.grid + j % pattern.grid
   # Slot s holds the newest position that is s modulo the ring's size and not after j.
-  slot_S = jnp.arange(size)
-  return cache.image_k_BHSK, cache.image_v_BHSK, j - (j - slot_S) % size
+  size = slots(pattern)
+  return j - (j - jnp.arange(size)) % size
 
 
 def _precision(x: Array) -> lax.Precision | None:
