@@ -105,9 +105,11 @@ def overlay(image_HWC: UInt8[np.ndarray, "H W 3"], heat_N: Float[np.ndarray, " N
   return Image.fromarray((pale * (1 - alpha) + colour * alpha).round().astype(np.uint8))
 
 
+# In lines that the narrowest sheet, of four words, has room for.
 EXPLAINED = (
-  "which words the image tokens looked at: each map is over the picture, a place being the token drawn there\n"
-  "mean over heads; in a row colours go from 0 to its greatest weight; under a map is the word's share of the row"
+  "which words the image tokens looked at, over the picture: a place is the token\n"
+  "drawn there; mean over heads; in a row colours go from 0 to its greatest weight;\n"
+  "under a map is the word's share of the row"
 )
 
 
