@@ -109,9 +109,9 @@ def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5) -> dict[str
   Keys: s_per_token and tokens_per_s (ours), SIDE_s_per_token, ratio_SIDE (above 1: ours is faster), SIDE_cache_bytes,
   and those of `bench.report`. Recomputing costs every token the same, so one token of it is timed.
   """
-  timers = {OURS: bench.sample_timer(shape), DENSE: _dense_timer(shape), RECOMPUTE: _recompute_timer(shape)}
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
+  timers = {OURS: bench.sample_timer(shape), DENSE: _dense_timer(shape), RECOMPUTE: _recompute_timer(shape)}
   tokens = {OURS: shape.grid**2, DENSE: shape.grid**2, RECOMPUTE: 1}
   for _ in range(warmup):
     for timer in timers.values():

@@ -39,6 +39,7 @@ def test_a_model_made_to_look_at_one_token_shows_it():
 
 
 def test_a_model_whose_image_comes_first_has_no_caption_to_look_at():
-  cfg = dataclasses.replace(toy.config(("row",)), order="image_first")
+  plain = toy.config(("row",))
+  cfg = dataclasses.replace(plain, order="image_first")
   with pytest.raises(UserError, match="image tokens come before the text: they look at no caption"):
     attention.on_text(toy.weights(plain), *stream(plain), model=cfg)
