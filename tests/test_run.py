@@ -1,6 +1,7 @@
 """`dalle train` from data to drawings: all stages, whatever kills them, and what is told where something is wrong."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -240,10 +241,24 @@ def test_what_was_drawn_is_ranked_again_without_drawing(place, whole):
   assert "ranking" not in said  # both are kept by now
   assert "1 clip + 2 likelihood" in (place / "once/index.html").read_text()
   assert len(list((place / "once").glob("*/[0-9]*.png"))) == 2
+  draws.write(place / "foreign", dataclasses.replace(kept, weights=kept.weights | {"dvae": "another"}))
+  line = refused(place, "sample", "whole", "--drawn", "foreign", "--keep", 1)
+  assert "foreign was drawn with other weights of dvae than whole has: draw anew" in line
   line = refused(place, "sample", "whole", "a cat", "--drawn", "once")
   assert "--drawn draws nothing, so the caption 'a cat' would not be read" in line
   assert "once holds 6 samples" in refused(place, "sample", "whole", "--drawn", "once", "--keep", 7)
   assert "--seed would not be read" in refused(place, "sample", "whole", "--drawn", "once", "--seed", 1)
+
+
+@pytest.mark.slow
+def test_four_devices_draw_what_one_draws(place, whole):
+  seen = {}
+  for name, devices, flags in (("one", 1, ()), ("four", 4, ("--mesh.data", 2, "--mesh.fsdp", 2))):
+    more = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    dalle(place, "sample", "whole", "a red circle", "--num", 3, "--keep", 3, *flags, "--out", f"by-{name}", more=more)
+    seen[name] = draws.read(place / f"by-{name}").codes_CNP.tolist()
+  assert seen["one"] == seen["four"]
+  assert "1 devices" in refused(place, "sample", "whole", "a red circle", "--mesh.data", 3)
 
 
 @pytest.mark.slow

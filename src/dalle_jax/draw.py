@@ -140,7 +140,7 @@ def draw(
     text_CT=text_CT,
     codes_CNP=np.stack([each.codes_NP for each in drawn]),
     scores={name: np.stack([each.by_ranker[name] for each in drawn]) for name in chosen},
-    weights=evaluate.drawn_with(workdir),
+    weights=drawer.weights,
     about=about,
   )
   samples = list(rank.samples(draws, drawn))

@@ -32,9 +32,9 @@ def load(workdir: Workdir, mesh: Mesh | None = None) -> dict[str, Trained]:
     if stage.frozen or workdir.checkpoints(name).good_steps():
       if isinstance(stage.objective, TransformerNll | ClipContrastive):
         workdir.check_tokenizer(name)
-      params, _ = workdir.weights(name, mesh and laid_out(stage, mesh, experiment.rules))
+      params, digest = workdir.weights(name, mesh and laid_out(stage, mesh, experiment.rules))
       step = stage.steps if stage.frozen else workdir.step(name)
-      found[name] = Trained(objective=stage.objective, params=params, batch=stage.batch, step=step)
+      found[name] = Trained(objective=stage.objective, params=params, digest=digest, batch=stage.batch, step=step)
   if not found:
     raise UserError(f"{workdir} has no weights of any stage yet: run `dalle train` on it first")
   return found
@@ -51,17 +51,13 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -
     check_draws(models[0])
   mesh = None if shape is None else sharding.make_mesh(shape)
   mesh = mesh if mesh is not None and mesh.size > 1 else None
-  draws = report.drawer(load(workdir, mesh), batch)
+  found = load(workdir, mesh)
+  draws = report.drawer(found, batch)
   if draws is None:
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
-  return dataclasses.replace(draws, mesh=mesh, rules=workdir.experiment().rules)
-
-
-def drawn_with(workdir: Workdir) -> dict[str, str]:
-  """Digests of the weights that pictures are drawn and decoded with, by stage."""
-  stages = workdir.experiment().stages.items()
-  draws = [name for name, stage in stages if isinstance(stage.objective, TransformerNll | DvaeObjective)]
-  return {name: workdir.digest(name) for name in draws}
+  draw_with = TransformerNll | DvaeObjective
+  weights = {name: each.digest for name, each in found.items() if isinstance(each.objective, draw_with)}
+  return dataclasses.replace(draws, mesh=mesh, rules=workdir.experiment().rules, weights=weights)
 
 
 def evaluate(

@@ -66,17 +66,19 @@ def again(
   total = draws.codes_CNP.shape[1]
   if keep > total:
     raise UserError(f"got --keep {keep}, and {folder} holds {total} samples of each caption: lower --keep")
-  now = evaluate.drawn_with(workdir)
-  if changed := [stage for stage, digest in draws.weights.items() if now.get(stage) != digest]:
-    raise UserError(f"{folder} was drawn with other weights of {' and '.join(changed)} than {workdir} has: draw anew")
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   drawer = evaluate.drawer(workdir, batch)
+  if changed := [stage for stage, digest in draws.weights.items() if drawer.weights.get(stage) != digest]:
+    raise UserError(f"{folder} was drawn with other weights of {' and '.join(changed)} than {workdir} has: draw anew")
   chosen = rankers(drawer, asked)
-  draws = _scored(drawer, draws, chosen, progress)
+  if missing := {name: weighted for name, weighted in chosen.items() if name not in draws.scores}:
+    draws = _scored(drawer, draws, missing, progress)
+    draws_lib.write(folder, draws)
   drawn = [
     drawer.ranked(i, codes_NP, {name: draws.scores[name][i] for name in chosen}, chosen, keep)
     for i, codes_NP in enumerate(draws.codes_CNP)
   ]
-  draws_lib.write(folder, draws)
   about = {**draws.about, "ranked by": told(chosen)}
   return write_gallery(out, list(samples(draws, drawn)), title="Drawn from captions", about=about)
 
@@ -105,12 +107,9 @@ def told(chosen: Mapping[str, Weighted]) -> str:
 
 
 def _scored(
-  drawer: Drawer, draws: Draws, chosen: Mapping[str, Weighted], progress: Callable[[str, int, int], object]
+  drawer: Drawer, draws: Draws, missing: Mapping[str, Weighted], progress: Callable[[str, int, int], object]
 ) -> Draws:
-  """With the scores of all rankers chosen, those that are missing computed a batch at a time."""
-  missing = {name: weighted for name, weighted in chosen.items() if name not in draws.scores}
-  if not missing:
-    return draws
+  """With the scores of rankers that are missing, computed a batch at a time."""
   captions, total, _ = draws.codes_CNP.shape
   found = {name: np.zeros((captions, total), np.float32) for name in missing}
   progress("ranking", 0, captions * total)

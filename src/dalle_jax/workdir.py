@@ -172,16 +172,6 @@ class Workdir:
       raise UserError(f"{self} has no weights of stage {name} yet: run `dalle train` on it first")
     return checkpoints.restore_params(like, step=step), checkpoints.digest(step)
 
-  def digest(self, name: str) -> str:
-    """Of the newest good weights of a stage, without reading them all. Raises UserError when it has saved none."""
-    stage = self.experiment().stage(name)
-    if stage.frozen:
-      return Workdir.open(stage.from_).digest(name)
-    step = self.checkpoints(name).newest()
-    if step is None:
-      raise UserError(f"{self} has no weights of stage {name} yet: run `dalle train` on it first")
-    return self.checkpoints(name).digest(step)
-
   def check_tokenizer(self, name: str, words: bytes | None = None) -> None:
     """Raises UserError where a stage was trained with another tokenizer than this run's file, or `words`."""
     stage = self.experiment().stage(name)

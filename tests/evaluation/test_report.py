@@ -66,7 +66,7 @@ def trained(objective, seed):
   shapes = sharding.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   rng = np.random.default_rng(seed)
   params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), shapes)
-  return Trained(objective=objective, params=params, batch=4, step=10)
+  return Trained(objective=objective, params=params, digest="", batch=4, step=10)
 
 
 @pytest.fixture(scope="module")

@@ -41,10 +41,11 @@ Progress = Callable[[str, int, int], object]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-  """A stage as it is measured: its objective, its weights, and where its schedules stand."""
+  """A stage as it is measured: its objective, its weights and their digest, and where its schedules stand."""
 
   objective: DvaeObjective | TransformerNll | ClipContrastive
   params: PyTree
+  digest: str
   batch: int
   step: int
 

@@ -43,7 +43,8 @@ class Drawn:
 class Drawer:
   """The three models and their weights. Without `clip` nothing is ranked unless `draw` is told by what.
 
-  batch: pictures drawn at the same time; mesh: where the weights lie, by these rules, and rows are split over.
+  batch: pictures drawn at the same time; mesh: where the weights lie, by these rules, and rows are split over;
+  weights: digests of the transformer's and the dVAE's, by stage, for what is drawn to be known by.
   """
 
   transformer: transformer.Config
@@ -55,6 +56,7 @@ class Drawer:
   batch: int = 256
   mesh: Mesh | None = None
   rules: Rules = Rules()
+  weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def draw(
     self,
