@@ -419,7 +419,7 @@ def test_what_was_trained_is_measured_and_shown(place, whole):
   assert set(found["losses"]) == set(STAGES)
   assert "psnr" in found["losses"]["dvae"]
   assert "loss_image" in found["losses"]["transformer"]
-  assert found["best_of_n"]["test"]["2"]["of"] == 4
+  assert found["best_of_n"]["test"]["CLIP"]["2"]["of"] == 4
   assert "What tiny draws" in (whole[0] / "index.html").read_text()
 
 
