@@ -446,6 +446,22 @@ def test_rows_of_given_codes_leave_the_caches_that_steps_leave(scan, remat):
       assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_in_bfloat16_scores_after_given_codes_are_as_exact_as_those_of_the_whole_stream():
+  exact = tiny(layers=5, mix=KINDS, last="row")
+  half = dataclasses.replace(exact, dtype="bfloat16")
+  params, (text, codes) = drawn(exact), tokens(exact)
+  expected = np.asarray(forward(exact)(params, text, codes).image_BNV)
+  rounded = np.abs(forward(half)(params, text, codes).image_BNV - expected).max()
+  step, prefill, prefill_row = drawing(half, params)
+  given, caches = 2 * GRID - 1, prefill(text, transformer.init_caches(half, 2))
+  for row in range(2):
+    caches = prefill_row(codes, caches, decode.Row(jnp.int32(row), jnp.int32(given)))
+  assert {x.dtype for x in jax.tree.leaves(caches)} == {jnp.dtype("bfloat16")}
+  for j in range(given, IMAGE):
+    logits, caches = step(codes[:, j - 1], caches, jnp.int32(j))
+    assert np.abs(logits - expected[:, j]).max() <= 1.1 * rounded
+
+
 @pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_writing_step_by_step_gives_the_logits_of_the_whole_stream(scan):
   cfg = tiny(layers=3, mix=("row", "column"), last="conv", scan=scan, order="image_first")
