@@ -28,6 +28,7 @@ from dalle_jax.evaluation.probes.suite import Caption, Suite
 from dalle_jax.sampling import gallery, prompts
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
+from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
 UNKNOWN = 0.3  # share of bytes and single letters among a caption's tokens above which its words are not known
@@ -65,19 +66,21 @@ def probe(
   batch: int,
   out: Path,
   picture: Picture | None = None,
+  mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Path:
   """Draws `num` pictures of `limit` captions of each suite, keeps the `keep` best by CLIP, returns OUT/index.html.
 
-  What an earlier call wrote of these suites is replaced, that of others stays. say: told in a line what is cut off long
-  captions, that words are not known, and what `draw.draw` says. Raises UserError where a suite wants a picture and none
-  is given, its part does not lie in the picture, the run has no weights, or `out` can't be written.
+  What an earlier call wrote of these suites is replaced, that of others stays. mesh: of devices that draw, one if None;
+  say: told in a line what is cut off long captions, that words are not known, and what `draw.draw` says. Raises
+  UserError where a suite wants a picture and none is given, its part does not lie in the picture, the run has no
+  weights, or `out` can't be written.
   """
   for folder in (out, *(out / suite.name for suite in suites)):
     if folder.exists() and not folder.is_dir():
       raise UserError(f"cannot write pictures to {folder}: it is a file; take another --out")
-  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch)
+  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
   about = {
     "experiment": workdir.experiment().name,
     "experiment's hash": config.digest(workdir.experiment())[:16],

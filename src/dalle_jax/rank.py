@@ -16,6 +16,7 @@ from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.draws import Draws
 from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.sampling.rankers import Weighted
+from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
 KNOWN = ("clip", "likelihood")
@@ -55,12 +56,14 @@ def again(
   out: Path,
   batch: int,
   asked: Mapping[str, float] | None = None,
+  mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Path:
   """Ranks what `draw.draw` wrote to a folder, and writes the `keep` best of each caption under `out`: the page's path.
 
-  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. Raises
-  UserError where other weights drew the pictures than the run has now, or `keep` is more than were drawn.
+  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. mesh:
+  of devices, one if None. Raises UserError where other weights drew the pictures than the run has now, or `keep` is
+  more than were drawn.
   """
   draws = draws_lib.read(folder)
   total = draws.codes_CNP.shape[1]
@@ -68,7 +71,7 @@ def again(
     raise UserError(f"got --keep {keep}, and {folder} holds {total} samples of each caption: lower --keep")
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
-  drawer = evaluate.drawer(workdir, batch)
+  drawer = evaluate.drawer(workdir, batch, mesh)
   if changed := [stage for stage, digest in draws.weights.items() if drawer.weights.get(stage) != digest]:
     raise UserError(f"{folder} was drawn with other weights of {' and '.join(changed)} than {workdir} has: draw anew")
   chosen = rankers(drawer, asked)

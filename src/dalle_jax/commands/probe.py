@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle probe WORKDIR SUITE ... [--limit 12] [--num 512 --keep 32] [--seed 0] [--out DIR] [--batch 256]
                    [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--image-prompt PICTURE [--rows N]]
-       dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64]
+                   [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+       dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64] [--mesh.data -1 ...]
        dalle probe --list
 
 SUITE is one of those that --list prints, a category of them, or all. --num pictures of --limit captions of each suite
@@ -48,6 +50,8 @@ class Flags:
   """A picture, of which suites that go on from one are given the top."""
   rows: int | None = None
   """So many of its rows of codes, in place of what the suite says."""
+  mesh: Devices = Devices()
+  """Devices that draw."""
 
   def __post_init__(self) -> None:
     for name in ("num", "keep", "limit", "batch"):
@@ -111,6 +115,7 @@ def run(argv: list[str]) -> int:
       batch=given.batch,
       out=given.out or workdir.path / "probes",
       picture=picture,
+      mesh=given.mesh.shape(),
       progress=tell,
       say=_say,
     )

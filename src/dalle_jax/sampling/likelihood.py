@@ -12,7 +12,6 @@ such a stream does not tell is ln p(caption | picture): only Bayes' rule does, o
 B pairs, P pictures, C captions, T text positions, N image tokens.
 """
 
-import contextlib
 import functools
 from typing import NamedTuple
 
@@ -21,9 +20,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
-from dalle_jax import sharding
 from dalle_jax.models import transformer
 from dalle_jax.objectives.token_nll import token_nll
+from dalle_jax.sampling.devices import scope
 from dalle_jax.sharding import Rules
 
 MOST_SCORES = 2**26  # float32 scores of classes that are in memory at the same time
@@ -52,7 +51,7 @@ def log_likelihoods(
   The heads' scores never exist whole where they are more than `most_scores` numbers: the classes are taken in parts.
   mesh: where the parameters lie, by these rules.
   """
-  with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
+  with scope(mesh, rules):
     net = transformer.Transformer(model)
     text_BTD, image_BND = net.apply({"params": params}, text_BT, codes_BN, method="features")
     return LogLikelihoods(
