@@ -12,6 +12,7 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.evaluation.pairs import Pairs
 from dalle_jax.evaluation.scores import Score
 from dalle_jax.sampling import likelihood
+from dalle_jax.sampling.devices import even_part
 from dalle_jax.sampling.drawer import Drawer
 
 Progress = Callable[[str, int, int], object]
@@ -76,15 +77,25 @@ def score_pairs(
 def all_with_all(
   model: Drawer, text_CT: Int[np.ndarray, "C T"], codes_PN: Int[np.ndarray, "P N"], batch: int, progress: Progress
 ) -> Float[np.ndarray, "P C"]:
-  """ln p(picture | caption) of every picture and every caption, a batch of them at a time."""
+  """ln p(picture | caption) of every picture and every caption, a batch of them at a time; a caption is read once."""
   devices, image_PC = model.devices, np.zeros((len(codes_PN), len(text_CT)))
   how = {"model": model.transformer, "mesh": devices.mesh, "rules": devices.rules}
-  progress("every picture with every caption", 0, image_PC.size)
-  for rows in devices.batches(image_PC.size, batch):
-    p, c = np.divmod(rows, len(text_CT))
-    text_BT, codes_BN = devices.put(text_CT[c]), devices.put(codes_PN[p])
-    image_PC[p, c] = np.asarray(likelihood.image_given_caption(model.transformer_params, text_BT, codes_BN, **how))
-    progress("every picture with every caption", int(rows[-1]) + 1, image_PC.size)
+  pictures = even_part(len(codes_PN), batch)
+  captions = even_part(len(text_CT), max(1, batch // pictures)) if pictures == len(codes_PN) else 1
+  captions, pictures = devices.filled(captions, pictures)
+  what, done, params = "every picture with every caption", 0, model.transformer_params
+  progress(what, 0, image_PC.size)
+  for first in range(0, len(text_CT), captions):
+    # Last, smaller batches would be compiled anew, so they are filled up with the last caption and the last picture.
+    c = np.minimum(np.arange(first, first + captions), len(text_CT) - 1)
+    texts = likelihood.read_captions(params, devices.put(text_CT[c]), **how)
+    for start in range(0, len(codes_PN), pictures):
+      p = np.minimum(np.arange(start, start + pictures), len(codes_PN) - 1)
+      codes_BN = devices.put(np.tile(codes_PN[p], (captions, 1)))
+      nats_B = np.asarray(likelihood.image_given_read(params, texts, codes_BN, **how))
+      image_PC[np.ix_(p, c)] = nats_B.reshape(captions, pictures).T
+      done += (c[-1] - c[0] + 1) * (p[-1] - p[0] + 1)
+      progress(what, int(done), image_PC.size)
   return image_PC
 
 

@@ -77,6 +77,42 @@ def image_given_caption(
   return jnp.sum(log_likelihoods(params, text_BT, codes_BN, model=model, mesh=mesh, rules=rules).image_BN, axis=-1)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "rules"))
+def read_captions(
+  params: PyTree,
+  text_CT: Int[Array, "C T"],
+  *,
+  model: transformer.Config,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
+) -> transformer.Caches:
+  """What a text-first model keeps of captions, for `image_given_read` of any number of pictures."""
+  with scope(mesh, rules):
+    caches = transformer.init_caches(model, text_CT.shape[0])
+    net = transformer.Transformer(model)
+    return transformer.texts_of(net.apply({"params": params}, text_CT, caches, method="prefill"))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "rules"))
+def image_given_read(
+  params: PyTree,
+  texts: transformer.Caches,
+  codes_BN: Int[Array, "B N"],
+  *,
+  model: transformer.Config,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
+) -> Float[Array, " B"]:
+  """`image_given_caption` of pictures with captions that `read_captions` has read: the text's rows are not computed.
+
+  B is a multiple of the captions' number: the first of them is that of the first rows.
+  """
+  with scope(mesh, rules):
+    net = transformer.Transformer(model)
+    image_BND = net.apply({"params": params}, codes_BN, texts, method="image_features")
+    return jnp.sum(_of_head(params["image_head"], image_BND, codes_BN, MOST_SCORES), axis=-1)
+
+
 def no_caption(model: transformer.Config, count: int) -> Int[Array, "B T"]:
   """The text of a caption without a word: all pads."""
   return jnp.broadcast_to(model.text_vocab + jnp.arange(model.text, dtype=jnp.int32), (count, model.text))
