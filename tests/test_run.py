@@ -239,7 +239,7 @@ def test_what_was_drawn_is_ranked_again_without_drawing(place, whole):
   ]
   _, said = dalle(place, "sample", "whole", "--drawn", "once", "--keep", 1, "--rank", "clip=1,likelihood=2")
   assert "ranking" not in said  # both are kept by now
-  assert "1 clip + 2 likelihood" in (place / "once/index.html").read_text()
+  assert "1 CLIP + 2 likelihood" in (place / "once/index.html").read_text()
   assert len(list((place / "once").glob("*/[0-9]*.png"))) == 2
   draws.write(place / "foreign", dataclasses.replace(kept, weights=kept.weights | {"dvae": "another"}))
   line = refused(place, "sample", "whole", "--drawn", "foreign", "--keep", 1)
@@ -419,7 +419,7 @@ def test_what_was_trained_is_measured_and_shown(place, whole):
   assert set(found["losses"]) == set(STAGES)
   assert "psnr" in found["losses"]["dvae"]
   assert "loss_image" in found["losses"]["transformer"]
-  assert found["best_of_n"]["test"]["2"]["of"] == 4
+  assert found["best_of_n"]["test"]["CLIP"]["2"]["of"] == 4
   assert "What tiny draws" in (whole[0] / "index.html").read_text()
 
 

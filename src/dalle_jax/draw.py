@@ -15,7 +15,7 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import draws as draws_lib
-from dalle_jax.sampling import prompts
+from dalle_jax.sampling import prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.draws import Draws
@@ -72,7 +72,7 @@ def draw(
   """Draws `num` pictures of each caption, writes the `keep` best under `out`, and returns the page's path.
 
   prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
-  that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `rank.rankers`), CLIP where
+  that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `ranking.rankers`), CLIP where
   there is one if None; mesh: of devices that draw, one if None; attention: whether a sheet of attention maps is made of
   each picture. All codes and scores are kept in draws.npz, to be ranked again (`rank.again`). say: told in a line what
   is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen of
@@ -84,7 +84,7 @@ def draw(
   words = workdir.tokenizer()
   text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   drawer = evaluate.drawer(workdir, batch, mesh)
-  chosen = rank.rankers(drawer, rank_by)
+  chosen = ranking.rankers(drawer, rank_by)
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
@@ -133,7 +133,7 @@ def draw(
     about["against"] = against
   if prompt is not None:
     about["picture"] = f"{prompt.name}: {prompt.part}"
-  about["ranked by"] = rank.told(chosen)
+  about["ranked by"] = ranking.told(chosen)
   draws = Draws(
     captions=tuple(captions),
     seed=seed,

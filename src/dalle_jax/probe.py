@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dalle_jax import config, evaluate, rank
+from dalle_jax import config, evaluate
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.draw import Prompt, caveats, unguided, unranked
 from dalle_jax.errors import UserError
@@ -22,7 +22,7 @@ from dalle_jax.evaluation.probes import folder
 from dalle_jax.evaluation.probes.subset import subset
 from dalle_jax.evaluation.probes.suite import Caption, Suite
 from dalle_jax.sampling import draws as draws_lib
-from dalle_jax.sampling import prompts
+from dalle_jax.sampling import prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.draws import Draws
@@ -72,14 +72,14 @@ def probe(
   """Draws `num` pictures of `limit` captions of each suite, keeps the `keep` best, returns OUT/index.html.
 
   What an earlier call wrote of these suites is replaced, that of others stays. rank_by: weights of rankers (see
-  `rank.rankers`), CLIP where there is one if None; all codes and scores are kept in each suite's draws.npz. mesh: of
+  `ranking.rankers`), CLIP where there is one if None; all codes and scores are kept in each suite's draws.npz. mesh: of
   devices that draw, one if None; say: told in a line what is cut off long captions, that words are not known, and what
   `draw.draw` says. Raises UserError where a suite wants a picture and none is given, its part does not lie in the
   picture, the run has no weights, or `out` can't be written.
   """
   check_folders(out, suites)
   words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
-  chosen = rank.rankers(drawer, rank_by)
+  chosen = ranking.rankers(drawer, rank_by)
   about = {
     "experiment": workdir.experiment().name,
     "experiment's hash": config.digest(workdir.experiment())[:16],
@@ -89,7 +89,7 @@ def probe(
     "top-p": sampling.top_p or 1,
     "guidance": sampling.guidance,
     "seed": seed,
-    "ranked by": rank.told(chosen),
+    "ranked by": ranking.told(chosen),
   }
   plans = [_plan(suite, subset(suite, limit, seed), picture, words, drawer, about) for suite in suites]
   unread = [f"{plan.suite.name}: {line}" for plan in plans for line in plan.warnings]

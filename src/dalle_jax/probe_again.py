@@ -9,6 +9,7 @@ from dalle_jax.evaluation.probes import folder
 from dalle_jax.evaluation.probes.suite import Caption, Suite
 from dalle_jax.probe import check_folders, warnings
 from dalle_jax.sampling import draws as draws_lib
+from dalle_jax.sampling import ranking
 from dalle_jax.sampling.draws import Draws
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
@@ -31,15 +32,15 @@ def again(
   """Ranks what `probe.probe` wrote of suites to `drawn`, writes their folders under `out`, and returns OUT/index.html.
 
   keep: of each caption; the blog's 32, or all where fewer were drawn, if None. asked: weights of rankers (see
-  `rank.rankers`), whose scores are computed where they are not kept there yet, and kept from then on; mesh: of devices,
-  one if None. Raises UserError, before anything is written, where a suite was not drawn there, with other weights, or
-  of other captions than it has now, `keep` is more than were drawn, or `out` can't be written.
+  `ranking.rankers`), whose scores are computed where they are not kept there yet, and kept from then on; mesh: of
+  devices, one if None. Raises UserError, before anything is written, where a suite was not drawn there, with other
+  weights, or of other captions than it has now, `keep` is more than were drawn, or `out` can't be written.
   """
   check_folders(out, suites)
   found = {suite: draws_lib.read(drawn / suite.name) for suite in suites}
   captions = {suite: _captions(drawn / suite.name, suite, draws) for suite, draws in found.items()}
   words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
-  chosen = rank.rankers(drawer, asked)
+  chosen = ranking.rankers(drawer, asked)
   for suite, draws in found.items():
     rank.check_kept(drawn / suite.name, draws, keep or 1)
     rank.check_weights(workdir, drawn / suite.name, draws, drawer)
@@ -53,7 +54,7 @@ def again(
         captions[suite],
         rank.best(draws, drawer, chosen, kept),
         seed=draws.seed,
-        about={**draws.about, "ranked by": rank.told(chosen)},
+        about={**draws.about, "ranked by": ranking.told(chosen)},
         warnings=tuple(warnings(captions[suite], words)),
       )
     return folder.write_overview(out, workdir.experiment().name)

@@ -1,4 +1,4 @@
-"""What pictures are ranked by, as a person asks for it, and choosing anew among pictures that were drawn before.
+"""Choosing anew among pictures that were drawn before, by what they were ranked by or by something else.
 
 C captions, N samples of each.
 """
@@ -16,36 +16,9 @@ from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.draws import Draws
 from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.sampling.rankers import Weighted
+from dalle_jax.sampling.ranking import rankers, told
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
-
-KNOWN = ("clip", "likelihood")
-
-
-def parse(text: str) -> dict[str, float]:
-  """Weights by ranker, of clip, or likelihood, or a mix such as clip=1,likelihood=0.5. Raises UserError else."""
-  weights: dict[str, float] = {}
-  for part in text.split(","):
-    name, _, number = part.partition("=")
-    if name not in KNOWN or name in weights:
-      raise UserError(f"got --rank {text}, wanted one of {', '.join(KNOWN)}, or a mix: clip=1,likelihood=0.5")
-    try:
-      weights[name] = float(number) if number else 1.0
-    except ValueError as error:
-      raise UserError(f"got --rank {text}: {number!r} is no weight; wanted a number, as in {name}=0.5") from error
-    if not np.isfinite(weights[name]) or not weights[name]:
-      raise UserError(f"got --rank {text}: a weight of {number} ranks nothing; wanted another number")
-  return weights
-
-
-def rankers(drawer: Drawer, asked: Mapping[str, float] | None) -> dict[str, Weighted]:
-  """What ranks; by CLIP, where there is one, if nothing is asked. Raises UserError for CLIP where none is trained."""
-  if asked is None:
-    return drawer.rankers()
-  if "clip" in asked and drawer.clip is None:
-    raise UserError("--rank clip: no CLIP is trained in this run; train its stage, or take --rank likelihood")
-  known = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood())}
-  return {name: dataclasses.replace(known[name], weight=weight) for name, weight in asked.items()}
 
 
 def again(
@@ -125,13 +98,6 @@ def samples(draws: Draws, drawn: list[Drawn]) -> Iterator[Sample]:
         scores={name: float(scores_N[number]) for name, scores_N in each.by_ranker.items()},
         image_HWC=image_HWC,
       )
-
-
-def told(chosen: Mapping[str, Weighted]) -> str:
-  """The rankers for a person: clip, or 1 clip + 0.5 likelihood."""
-  if len(chosen) > 1:
-    return " + ".join(f"{weighted.weight:g} {name}" for name, weighted in chosen.items())
-  return next(iter(chosen), "nothing, in the order drawn")
 
 
 def _scored(

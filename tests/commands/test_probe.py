@@ -203,7 +203,7 @@ def test_all_that_was_drawn_is_kept_and_ranked_anew_without_drawing(run, tmp_pat
   _, said = dalle(capsys, *again[:-1], 1, "--rank", "clip=1,likelihood=2")
   assert not said
   assert len(rows(tmp_path / "by-clip", "shape")) == 4
-  assert "1 clip + 2 likelihood" in (tmp_path / "by-clip/shape/index.html").read_text()
+  assert "1 CLIP + 2 likelihood" in (tmp_path / "by-clip/shape/index.html").read_text()
   assert len(list((tmp_path / "by-clip/shape").glob("*/0*.png"))) == 4
   _, said = dalle(capsys, run, "all", "--drawn", tmp_path / "by-clip")  # those that were drawn
   assert len(rows(tmp_path / "by-clip", "shape")) == len(rows(tmp_path / "by-clip", "im2im_object")) == 12

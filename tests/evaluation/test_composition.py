@@ -34,7 +34,10 @@ def judged():
         np.stack([PAIR_PICTURE] * 4),
       ]
     ),
-    scores_CN=np.array([[4.0, 3, 2, 1], [4, 3, 2, 1], [1, 2, 3, 4]]),
+    scores={
+      "CLIP": np.array([[4.0, 3, 2, 1], [4, 3, 2, 1], [1, 2, 3, 4]]),
+      "likelihood": np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]]),
+    },
     reconstructions_CHWC=np.stack([RED_PICTURE, RED_PICTURE, PAIR_PICTURE]),
     truths_CHWC=np.stack([RED_PICTURE, BLUE_PICTURE, PAIR_PICTURE]),
     progress=told.append,
@@ -50,10 +53,13 @@ def test_each_sample_is_judged_by_its_own_caption(judged):
 
 
 def test_the_best_of_n_is_chosen_by_score_over_all_subsets(judged):
-  np.testing.assert_allclose(judged.best_of(1), [1 / 4, 2 / 4, 1])
+  np.testing.assert_allclose(judged.best_of(1, "CLIP"), [1 / 4, 2 / 4, 1])
+  np.testing.assert_allclose(judged.single(), [1 / 4, 2 / 4, 1])
   # Pairs of four samples by rank: the first is best in 3 of 6 pairs, the second in 2, the third in 1.
-  np.testing.assert_allclose(judged.best_of(2), [3 / 6, 2 / 6, 1])
-  np.testing.assert_allclose(judged.best_of(4), [1, 0, 1])
+  np.testing.assert_allclose(judged.best_of(2, "CLIP"), [3 / 6, 2 / 6, 1])
+  np.testing.assert_allclose(judged.best_of(4, "CLIP"), [1, 0, 1])
+  np.testing.assert_allclose(judged.best_of(4, "likelihood"), [0, 1, 1])
+  np.testing.assert_allclose(judged.any_of(2), [3 / 6, 5 / 6, 1])
 
 
 def test_the_table_splits_by_objects_and_leaves_out_n_that_were_not_drawn(judged):
@@ -61,6 +67,7 @@ def test_the_table_splits_by_objects_and_leaves_out_n_that_were_not_drawn(judged
   assert set(rows["true pictures"]) == {"1 object", "2 objects", "all"}
   assert "best of 8 by CLIP" not in rows
   assert rows["single sample"]["1 object"].rate == pytest.approx(0.375)
+  assert rows["best of 4 by CLIP"]["all"].rate == rows["best of 4 by likelihood"]["all"].rate == pytest.approx(2 / 3)
   assert rows["best of 4 by CLIP"]["1 object"].rate == 0.5
   assert rows["any of 4 (a perfect reranker)"]["all"].rate == 1
   assert rows["ceiling: dVAE's reconstructions"]["all"].rate == pytest.approx(2 / 3)
@@ -76,9 +83,10 @@ def test_chance_judges_by_captions_of_other_pictures_with_as_many_objects(judged
 
 
 def test_the_curve_and_the_aspects(judged):
-  curve = composition.curve(judged, objects=2)
+  curve = composition.curve(judged, "CLIP", objects=2)
   assert list(curve) == [1, 2, 4]
   assert all(value.rate == 1 and value.of == 1 for value in curve.values())
+  assert composition.curve(judged, None)[4].rate == 1
   aspects = composition.aspects(judged, ns=(1,))
   assert aspects["relation"]["single sample"].rate == 1
   assert aspects["colour"]["single sample"].rate == pytest.approx((0.25 + 0.5 + 1) / 3)

@@ -31,7 +31,7 @@ def judged(split="test"):
   return Judged(
     split=split,
     objects_C=np.arange(12) % 3 + 1,
-    scores_CN=RNG.random((12, 4)).astype(np.float32),
+    scores={by: RNG.random((12, 4)).astype(np.float32) for by in ("CLIP", "likelihood")},
     right=dict.fromkeys(("all", "count", "shape", "colour", "size", "texture", "relation", "background"), right),
     chance_C=np.full(12, 0.25),
     ceiling_C=np.ones(12, bool),
@@ -48,6 +48,7 @@ FULL = Report(
   composition=(judged(), judged("test_pairs")),
   retrieval=(Retrieved(split="train", pictures="best of 4 by CLIP", ranks_C=np.array([1, 50]), candidates=80),),
   shown=(shown("a <b>red</b> circle"), shown("a cross", "test_pairs", None)),
+  ranked=("CLIP", "likelihood"),
 )
 ROWS = [{"step": step, "loss": 3 / step, "loss_image": None if step == 1 else 2.0} for step in (1, 10, 20)]
 
@@ -111,7 +112,7 @@ def test_every_part_of_the_report_is_on_the_page(full):
     "ceiling: dVAE's reconstructions", "train: best of 4 by CLIP", "loss image", "2.5", "1:01", "1:04", "seed = <0>",
   ):  # fmt: skip
     assert text in texts, text
-  assert {"best-of-n-light.png", "codes-dark.png", "loss-dvae-light.png"} <= {
+  assert {"best-of-n-0-light.png", "best-of-n-1-dark.png", "codes-dark.png", "loss-dvae-light.png"} <= {
     file.name for file in (full[0].parent / "page").iterdir()
   }
 
@@ -133,7 +134,7 @@ def test_the_numbers_are_json_and_text():
     "pictures": 9, "psnr": 27.5, "psnr_mean_picture": 11.25, "codes": 4, "codes_used": 3,
     "code_perplexity": pytest.approx(2.97, abs=0.01),
   }  # fmt: skip
-  assert value["best_of_n"]["test"]["1"]["of"] == 12
+  assert value["best_of_n"]["test"]["likelihood"]["1"]["of"] == 12
   assert value["retrieval"][0]["within_10"]["rate"] == 0.5
   assert value["protocol"]["sampling"]["temperature"] == 1.0
   text = results.as_text(FULL)

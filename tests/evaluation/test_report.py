@@ -103,7 +103,7 @@ def test_judged_data_is_scored_on_both_splits(judged):
   assert found.best_of == (1, 4)
   assert not found.retrieval
   for each in found.composition:
-    assert each.scores_CN.shape == (6, 4)
+    assert each.scores["CLIP"].shape == (6, 4)
     assert each.truth_C.all()
     np.testing.assert_array_equal(each.objects_C, [1, 2, 3, 1, 2, 3])
   results.to_json(found)
@@ -114,7 +114,7 @@ def test_what_is_shown_is_the_best_by_clip_beside_the_true_picture(judged, judge
   first = found.shown[0]
   assert first.caption == judged_data.rows["test"][0]["captions"][0]
   np.testing.assert_array_equal(first.truth_HWC, judged_data.rows["test"][0]["image"])
-  np.testing.assert_allclose(first.scores_K, np.sort(found.composition[0].scores_CN[0])[::-1])
+  np.testing.assert_allclose(first.scores_K, np.sort(found.composition[0].scores["CLIP"][0])[::-1])
 
 
 def test_losses_are_the_objectives_own_on_the_held_out_split(judged, stages, judged_data):
@@ -166,6 +166,37 @@ def test_without_clip_nothing_is_called_best(stages, judged_data):
   assert not found.ranked
   assert found.best_of == (1,)
   assert "best of" not in results.as_text(found)
+
+
+def test_one_draw_is_ranked_in_every_way_that_is_asked_for(stages, judged, judged_data):
+  found, _ = judged
+  rankings = ("likelihood", "clip", "clip=1,likelihood=0.5")
+  more = report.evaluate(stages, judged_data, Words(), dataclasses.replace(PROTOCOL, rank=rankings))
+  names = "likelihood", "CLIP", "1 CLIP + 0.5 likelihood"
+  assert more.ranked == tuple(more.composition[0].scores) == names
+  scores = more.composition[0].scores
+  np.testing.assert_allclose(scores["CLIP"], found.composition[0].scores["CLIP"])
+  np.testing.assert_array_equal(more.composition[0].right["all"], found.composition[0].right["all"])
+  standard = lambda name: (scores[name] - scores[name].mean(1, keepdims=True)) / scores[name].std(1, keepdims=True)  # noqa: E731
+  np.testing.assert_allclose(scores[names[2]], standard("CLIP") + 0.5 * standard("likelihood"), atol=1e-5)
+  np.testing.assert_allclose(more.shown[0].scores_K, np.sort(scores["likelihood"][0])[::-1])
+  assert (np.argsort(scores["likelihood"]) != np.argsort(scores["CLIP"])).any()
+
+
+def test_a_ranking_that_nothing_can_give_is_refused(stages, judged_data):
+  for names, rank, says in (
+    (("dvae", "transformer"), "clip", "no CLIP is trained"),
+    (("dvae",), "likelihood", "nothing that draws is trained"),
+  ):
+    protocol = dataclasses.replace(PROTOCOL, rank=(rank,))
+    with pytest.raises(UserError, match=says):
+      report.evaluate({name: stages[name] for name in names}, judged_data, Words(), protocol)
+
+
+@pytest.mark.parametrize(("rank", "says"), [(("clap",), "wanted one of clip"), (("clip", "clip"), "twice")])
+def test_rankings_that_are_none_are_refused(rank, says):
+  with pytest.raises(UserError, match=says):
+    Protocol(rank=rank)
 
 
 def test_an_unknown_split_is_refused_by_name(judged_data):

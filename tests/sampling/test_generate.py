@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -171,3 +172,14 @@ def test_weights_in_the_dtype_they_are_used_in_give_the_same_scores():
   np.testing.assert_array_equal(scores(cast), scores(params))
   coarse = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)  # heads too: those are other numbers
   assert (scores(coarse) != scores(params)).any()
+
+
+def test_no_matrix_is_copied_for_a_token():
+  """Those of queries, keys and values lie in one kernel: taking one out of it is a copy, made for every token."""
+  cfg = dataclasses.replace(config(("row", "column"), layers=3, last="conv"), heads=4, head_dim=32)
+  params, numbers = weights(cfg), jnp.arange(1)
+  lowered = generate.lower(params, captions(1), jax.random.key(0), numbers, numbers, model=cfg, sampling=PLAIN)
+  in_loop = [line for line in lowered.compile().as_text().splitlines() if "/while/body/" in line]
+  square = re.compile(rf"= f32\[(1,)?{cfg.dim},{cfg.dim}\]")
+  assert any("qkv" in line for line in in_loop)
+  assert not [line for line in in_loop if square.search(line)]

@@ -7,7 +7,7 @@ from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--temperature 1 ...] [--seed 0]
-                  [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+       [--rank clip likelihood clip=1,likelihood=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
 """
@@ -31,6 +31,10 @@ class Flags:
   """Draw only from the k most likely tokens; 0: from all."""
   top_p: float = 1.0
   """Draw only from the fewest tokens that hold this much of the probability; 1: from all."""
+  guidance: float = 1.0
+  """How far towards the caption, and past what the model says where above 1."""
+  rank: tuple[str, ...] = ()
+  """What chooses the best of N, of the same samples: clip, likelihood, or a mix; pictures are shown by the first."""
   seed: int = 0
   """The same seed draws the same pictures."""
   batch: int = 256
@@ -61,10 +65,14 @@ def run(argv: list[str]) -> int:
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
+  sampling = SamplingConfig(
+    temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
+  )
   protocol = Protocol(
     captions=given.captions,
     samples=given.samples,
-    sampling=SamplingConfig(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p),
+    sampling=sampling,
+    rank=given.rank,
     split=given.split,
     seed=given.seed,
     batch=given.batch,

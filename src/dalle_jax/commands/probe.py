@@ -97,16 +97,16 @@ def run(argv: list[str]) -> int:
   if given.drawn is not None:
     return _again(given, directory, names, argv[begin:])
   suites = _suites(names, given.image_prompt is not None)
-  from dalle_jax import probe, rank
+  from dalle_jax import probe
   from dalle_jax.commands import progress
-  from dalle_jax.sampling import prompts
+  from dalle_jax.sampling import prompts, ranking
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = None if given.rank is None else rank.parse(given.rank)
+  rank_by = None if given.rank is None else ranking.parse(given.rank)
   picture = None
   if given.image_prompt is not None:
     image_HWC = prompts.read_picture(given.image_prompt)
@@ -136,15 +136,16 @@ def run(argv: list[str]) -> int:
 
 def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[str]) -> int:
   """Ranks what was drawn. Raises UserError where what it is to be drawn from is given as well."""
-  from dalle_jax import probe_again, rank
+  from dalle_jax import probe_again
   from dalle_jax.commands import progress
+  from dalle_jax.sampling import ranking
   from dalle_jax.workdir import Workdir
 
   flags = [word.split("=")[0] for word in rest if word.startswith("--")]
   known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
   if drawing := [flag for flag in flags if flag not in known]:
     raise UserError(f"--drawn draws nothing, so {drawing[0]} would not be read: leave it out, or leave out --drawn")
-  rank_by = None if given.rank is None else rank.parse(given.rank)
+  rank_by = None if given.rank is None else ranking.parse(given.rank)
   suites, workdir = _drawn_suites(names, given.drawn), Workdir.open(directory)
   with progress.shown() as tell:
     page = probe_again.again(

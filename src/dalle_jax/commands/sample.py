@@ -86,15 +86,16 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, [arg for arg in rest if arg not in bare], prog="dalle sample")
-  from dalle_jax import draw, rank
+  from dalle_jax import draw
   from dalle_jax.commands import progress
+  from dalle_jax.sampling import ranking
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = None if given.rank is None else rank.parse(given.rank)
+  rank_by = None if given.rank is None else ranking.parse(given.rank)
   if given.drawn is not None:
     return _again(given, directory, captions, rest, rank_by)
   captions += _captions(given.captions)

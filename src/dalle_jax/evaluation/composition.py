@@ -1,10 +1,10 @@
 """Composition: are the pictures of a split what their captions say? By number of objects, with 95 % intervals.
 
-The judge reads pixels; CLIP ranks and never the judge. One draw of N samples a caption serves every n: "best of n" is
-the mean over all subsets of n of the N (`rerank.best_of`), a value in [0, 1] for each caption, and its interval takes
-the captions as the independent trials.
+The judge reads pixels and never ranks. One draw of N samples a caption serves every n and everything that ranks: "best
+of n" is the mean over all subsets of n of the N (`rerank.best_of`), a value in [0, 1] for each caption, and its
+interval takes the captions as the independent trials.
 
-    single, best of n   a sample as it comes; the one of n that CLIP scores highest
+    single, best of n   a sample as it comes; the one of n that a ranker scores highest
     any of N            whether any sample is right: what a perfect reranker would reach
     chance              the samples judged by the captions of other pictures with as many objects
     ceiling             the dVAE's reconstructions of the true pictures
@@ -14,7 +14,7 @@ C captions, N samples of each, H W pixels.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -31,13 +31,14 @@ ASPECTS = tuple(field.name for field in dataclasses.fields(judge.Verdict))
 class Judged:
   """One split, drawn and judged.
 
-  right: for "all" and for each aspect of a verdict, whether each sample is right; chance_C: the share of other captions
-  (of as many objects) that the first sample is right for; ceiling_C, truth_C: of reconstructions and true pictures.
+  scores: of each sample, by what ranks; right: for "all" and for each aspect of a verdict, whether each sample is so;
+  chance_C: the share of other captions (of as many objects) that the first sample is right for; ceiling_C, truth_C: of
+  reconstructions and true pictures.
   """
 
   split: str
   objects_C: np.ndarray
-  scores_CN: Float[np.ndarray, "C N"]
+  scores: Mapping[str, Float[np.ndarray, "C N"]]
   right: dict[str, Bool[np.ndarray, "C N"]]
   chance_C: Float[np.ndarray, " C"]
   ceiling_C: Bool[np.ndarray, " C"]
@@ -46,11 +47,19 @@ class Judged:
   @property
   def samples(self) -> int:
     """Samples of each caption."""
-    return self.scores_CN.shape[1]
+    return self.right["all"].shape[1]
 
-  def best_of(self, n: int, aspect: str = "all") -> Float[np.ndarray, " C"]:
-    """For each caption, how probably the best-scored of n samples is right."""
-    return rerank.best_of(self.scores_CN, self.right[aspect], n)
+  def single(self, aspect: str = "all") -> Float[np.ndarray, " C"]:
+    """For each caption, how probably a sample is right."""
+    return self.right[aspect].mean(axis=1)
+
+  def best_of(self, n: int, by: str, aspect: str = "all") -> Float[np.ndarray, " C"]:
+    """For each caption, how probably the one of n samples is right that is scored best by this ranker."""
+    return rerank.best_of(self.scores[by], self.right[aspect], n)
+
+  def any_of(self, n: int) -> Float[np.ndarray, " C"]:
+    """For each caption, how probably any of n samples is right: what a perfect ranker would reach."""
+    return rerank.any_of(self.right["all"], n)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +76,7 @@ def judge_split(
   claims_C: Sequence[scenes.Claims],
   *,
   samples_CNHWC: UInt8[np.ndarray, "C N H W 3"],
-  scores_CN: Float[np.ndarray, "C N"],
+  scores: Mapping[str, Float[np.ndarray, "C N"]],
   reconstructions_CHWC: UInt8[np.ndarray, "C H W 3"],
   truths_CHWC: UInt8[np.ndarray, "C H W 3"],
   progress: Callable[[int], object] | None = None,
@@ -83,7 +92,7 @@ def judge_split(
   return Judged(
     split=split,
     objects_C=np.array([len(claims.objects) for claims in claims_C]),
-    scores_CN=scores_CN,
+    scores=scores,
     right={"all": np.array([[v.all_right for v in row] for row in verdicts])}
     | {name: np.array([[getattr(v, name) for v in row] for row in verdicts]) for name in ASPECTS},
     chance_C=_chance(first, claims_C),
@@ -94,8 +103,8 @@ def judge_split(
 
 def table(judged: Judged, ns: Sequence[int] = (1, 8, 32)) -> list[Row]:
   """The lines for one split; n beyond the samples drawn are left out."""
-  lines = {_name(n): judged.best_of(n) for n in ns if n <= judged.samples}
-  lines[f"any of {judged.samples} (a perfect reranker)"] = rerank.any_of(judged.right["all"], judged.samples)
+  lines = _drawn(judged, ns)
+  lines[f"any of {judged.samples} (a perfect reranker)"] = judged.any_of(judged.samples)
   lines["chance: captions shuffled"] = judged.chance_C
   lines["ceiling: dVAE's reconstructions"] = judged.ceiling_C
   lines["true pictures"] = judged.truth_C
@@ -107,20 +116,21 @@ def table(judged: Judged, ns: Sequence[int] = (1, 8, 32)) -> list[Row]:
 
 def aspects(judged: Judged, ns: Sequence[int] = (1, 32)) -> dict[str, dict[str, Proportion]]:
   """For each aspect of the caption, the proportion right of single samples and of the best of n."""
+  whole = len(judged.objects_C)
   return {
-    aspect: {
-      _name(n): wilson(judged.best_of(n, aspect).sum(), len(judged.objects_C)) for n in ns if n <= judged.samples
-    }
+    aspect: {name: wilson(value_C.sum(), whole) for name, value_C in _drawn(judged, ns, aspect).items()}
     for aspect in ASPECTS
   }
 
 
-def curve(judged: Judged, objects: int | None = None) -> dict[int, Proportion]:
-  """The proportion right of the best of n by CLIP, n = 1, 2, 4 ... N; of captions with that many objects, or all."""
+def curve(judged: Judged, by: str | None, objects: int | None = None) -> dict[int, Proportion]:
+  """The proportion right of the best of n by this ranker, n = 1, 2, 4 ... N; by a perfect one if None.
+
+  objects: of captions with that many objects; of all if None.
+  """
   chosen_C = judged.objects_C == objects if objects else np.ones(len(judged.objects_C), bool)
-  return {
-    n: wilson(judged.best_of(n)[chosen_C].sum(), int(chosen_C.sum())) for n in rerank.powers_of_two(judged.samples)
-  }
+  value_C = judged.any_of if by is None else lambda n: judged.best_of(n, by)
+  return {n: wilson(value_C(n)[chosen_C].sum(), int(chosen_C.sum())) for n in rerank.powers_of_two(judged.samples)}
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -155,5 +165,11 @@ def by_objects(value_C: np.ndarray, objects_C: np.ndarray) -> dict[str, Proporti
   return {name: wilson(float(value_C[chosen_C].sum()), int(chosen_C.sum())) for name, chosen_C in groups.items()}
 
 
-def _name(n: int) -> str:
-  return "single sample" if n == 1 else f"best of {n} by CLIP"
+def _drawn(judged: Judged, ns: Sequence[int], aspect: str = "all") -> dict[str, Float[np.ndarray, " C"]]:
+  """Of single samples, and of the best of n by each ranker, by name, as far as there are so many samples."""
+  found = {"single sample": judged.single(aspect)}
+  for by in judged.scores:
+    for n in ns:
+      if 1 < n <= judged.samples:
+        found[f"best of {n} by {by}"] = judged.best_of(n, by, aspect)
+  return found

@@ -75,7 +75,7 @@ def _lead(report: Report) -> str:
   if protocol.sampling.top_p and protocol.sampling.top_p < 1:
     sampling += f", the tokens that hold {protocol.sampling.top_p:g} of the probability"
   samples = "one sample" if protocol.samples == 1 else f"{protocol.samples} samples"
-  ranked = ", ranked by CLIP" if report.ranked else ""
+  ranked = f", ranked by {html.escape(report.ranked[0])}" if report.ranked else ""
   return f'<p class="lead">Drawn from captions alone: {samples} of each{ranked}, {sampling}.</p>'
 
 
@@ -96,7 +96,8 @@ def _drawings(report: Report, pictures: Path) -> list[str]:
 
 
 def _legend(report: Report, judged: bool) -> str:
-  text = "The best sample by CLIP is the large one; under each its score. " if report.ranked else ""
+  first = html.escape(next(iter(report.ranked), ""))
+  text = f"The best sample by {first} is the large one; under each its score. " if first else ""
   text += "Dashed: the picture that the caption was written for."
   if judged:
     text += (
@@ -136,9 +137,9 @@ def _compositions(report: Report, pictures: Path) -> list[str]:
     f"right. {len(judged.objects_C)} captions of each split, with 95 % intervals. Chance: pictures judged by captions "
     "of other pictures with as many objects. Ceiling: the true pictures as the dVAE reconstructs them.</p>"
   )
-  if judged.samples > 1 and report.ranked:
-    plots.save(plots.best_of_n(report.composition), pictures / "best-of-n", size=(7.0, 3.8))
-    sections.append(_plot("best-of-n", "Share of right pictures by samples a caption", 640))
+  for i, by in enumerate(judged.scores if judged.samples > 1 else ()):
+    plots.save(plots.best_of_n(judged, by), pictures / f"best-of-n-{i}", size=(7.0, 3.8))
+    sections.append(_plot(f"best-of-n-{i}", f"Share of right pictures by samples a caption, ranked by {by}", 640))
   for each in report.composition:
     rows = composition.table(each, report.best_of)
     columns = list(rows[0].by_objects)

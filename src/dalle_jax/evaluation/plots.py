@@ -44,27 +44,30 @@ def save(draw: Callable[[Axes, Paper], object], file: Path, *, size: tuple[float
     figure.savefig(f"{file}-{paper.name}.png", dpi=192, transparent=True)
 
 
-def best_of_n(judged: Sequence[Judged]) -> Callable[[Axes, Paper], object]:
-  """How often the best of n by CLIP is right as n grows, by number of objects, and its 95 % interval; first split."""
+def best_of_n(judged: Judged, by: str) -> Callable[[Axes, Paper], object]:
+  """How often the best of n by a ranker is right as n grows, by number of objects, and its 95 % interval.
+
+  Dotted: by a perfect ranker, which is how often any of the n is right.
+  """
 
   def draw(axes: Axes, paper: Paper) -> None:
-    split = judged[0]
-    for colour, count in zip(paper.series, np.unique(split.objects_C).tolist()):
-      curve = composition.curve(split, count)
+    for colour, count in zip(paper.series, np.unique(judged.objects_C).tolist()):
+      curve, perfect = composition.curve(judged, by, count), composition.curve(judged, None, count)
       n, rate, low, high = (
         list(curve),
         *(np.array([getattr(p, end) for p in curve.values()]) for end in ("rate", "low", "high")),
       )
       axes.fill_between(n, 100 * low, 100 * high, color=colour, alpha=0.13, linewidth=0)
       axes.plot(n, 100 * rate, color=colour, marker="o", markersize=4, linewidth=2)
+      axes.plot(n, [100 * p.rate for p in perfect.values()], color=colour, linewidth=1.2, linestyle=":")
       name = f"{count} object" + "s" * (count > 1)
       axes.annotate(name, (n[-1], 100 * rate[-1]), (8, -4), textcoords="offset points", color=colour, fontsize=10)
     axes.set_xscale("log", base=2)
     axes.set_xticks(n, [str(each) for each in n])
     axes.set_xlim(0.9, n[-1] * 2)
     axes.set_ylim(0, 102)
-    axes.set_xlabel("samples a caption, the best chosen by CLIP")
-    axes.set_ylabel(f"all right, % of {split.split}")
+    axes.set_xlabel(f"samples a caption, the best chosen by {by} (dotted: by a perfect ranker)")
+    axes.set_ylabel(f"all right, % of {judged.split}")
 
   return draw
 

@@ -1,8 +1,8 @@
 """Everything that is measured of trained stages, in one value: losses, reconstructions, drawings, and what they score.
 
 Which measurements are made depends on what there is: reconstructions need a dVAE, drawings a transformer as well, best
-of N a CLIP; composition is judged where captions come with claims, and elsewhere retrieval is measured. A transformer
-trained image-first writes captions, which are judged where the data's own come with claims.
+of N a CLIP or another ranking; composition is judged where captions come with claims, and elsewhere retrieval is
+measured. A transformer trained image-first writes captions, which are judged where the data's own come with claims.
 
 N examples, S samples of each, K kept ones, H W pixels.
 """
@@ -25,10 +25,11 @@ from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
-from dalle_jax.sampling import caption
+from dalle_jax.sampling import caption, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.drawer import Drawer, Drawn
+from dalle_jax.sampling.rankers import Weighted, mix
 
 SECOND_SPLIT = "test_pairs"  # captioned_scenes' split of pairs that training never shows
 LOSS_EXAMPLES = 512
@@ -38,6 +39,7 @@ SHOWN, SHOWN_SECOND, KEPT = 24, 12, 8
 RETRIEVED = 200
 
 Progress = Callable[[str, int, int], object]
+Ranking = Mapping[str, Weighted]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,10 +55,15 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-  """How it is measured. split: None takes the one that was trained on least; batch: pictures drawn at a time."""
+  """How it is measured. split: None takes the one that was trained on least; batch: pictures drawn at a time.
+
+  rank: what chooses among samples, each as `ranking.parse` reads it; what is shown is chosen by the first. CLIP, where
+  there is one, if empty.
+  """
 
   captions: int = 250
   samples: int = 32
+  rank: tuple[str, ...] = ()
   sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
   split: str | None = None
   seed: int = 0
@@ -66,6 +73,10 @@ class Protocol:
     for name in ("captions", "samples", "batch"):
       if getattr(self, name) < 1:
         raise UserError(f"got {name}={getattr(self, name)}, wanted at least 1")
+    for i, each in enumerate(self.rank):
+      ranking.parse(each)
+      if each in self.rank[:i]:
+        raise UserError(f"got --rank {each} twice, wanted each ranking once")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +95,8 @@ class Shown:
 class Report:
   """What was measured; parts are empty where the stages they need are not there.
 
-  split: of losses and reconstructions; pairs_2NHWC: originals and their reconstructions, a few to look at.
+  split: of losses and reconstructions; pairs_2NHWC: originals and their reconstructions, a few to look at; ranked: the
+  names of what has ranked the samples, that of the pictures shown first.
   """
 
   split: str
@@ -95,12 +107,8 @@ class Report:
   composition: tuple[Judged, ...] = ()
   retrieval: tuple[Retrieved, ...] = ()
   shown: tuple[Shown, ...] = ()
+  ranked: tuple[str, ...] = ()
   written: Written | None = None
-
-  @property
-  def ranked(self) -> bool:
-    """Whether CLIP has ranked the samples."""
-    return any(each.scores_K is not None for each in self.shown)
 
   @property
   def best_of(self) -> tuple[int, ...]:
@@ -119,9 +127,12 @@ def evaluate(
 ) -> Report:
   """Measures the stages on the data. progress: told what is done, how many of it, and of how many.
 
-  devices: where the stages' weights lie, and what is measured and drawn is split over.
+  devices: where the stages' weights lie, and what is measured and drawn is split over. Raises UserError for a split
+  that is not there, and for a ranking that is asked for where its model is not trained.
   """
   split = examples.held_out_split(prepared, protocol.split)
+  draws = drawer(stages, protocol.batch, devices)
+  rankings = _rankings(draws, protocol)
   found = held_out_losses(stages, prepared, split, words, progress, devices)
   report = Report(split=split, protocol=protocol, losses=found)
   vae = find(stages, DvaeObjective)
@@ -133,12 +144,22 @@ def evaluate(
   if writes and held_out.claims:
     written = _captions(writes, vae, prepared, split, words, protocol, progress, devices)
     report = dataclasses.replace(report, written=written)
-  draws = drawer(stages, protocol.batch, devices)
   if draws is None:
     return report
-  if held_out.claims:
-    return dataclasses.replace(report, **_compositions(draws, prepared, split, words, protocol, progress))
-  return dataclasses.replace(report, **_retrievals(draws, prepared, split, words, protocol, progress))
+  report = dataclasses.replace(report, ranked=tuple(rankings))
+  measure = _compositions if held_out.claims else _retrievals
+  return dataclasses.replace(report, **measure(draws, rankings, prepared, split, words, protocol, progress))
+
+
+def _rankings(draws: Drawer | None, protocol: Protocol) -> dict[str, Ranking]:
+  """What ranks, by its name."""
+  if draws is None:
+    if protocol.rank:
+      raise UserError(f"got --rank {protocol.rank[0]}, and nothing that draws is trained in this run: leave it out")
+    return {}
+  asked = [ranking.parse(each) for each in protocol.rank] or [None]
+  found = [ranking.rankers(draws, each) for each in asked]
+  return {ranking.told(each): each for each in found if each}
 
 
 def find(stages: Mapping[str, Trained], objective: type) -> Any:
@@ -258,21 +279,27 @@ def _captions(
 
 
 def _compositions(
-  draws: Drawer, prepared: Prepared, split: str, words: Words, protocol: Protocol, progress: Progress
+  draws: Drawer,
+  rankings: Mapping[str, Ranking],
+  prepared: Prepared,
+  split: str,
+  words: Words,
+  protocol: Protocol,
+  progress: Progress,
 ) -> dict[str, Any]:
   """Draws and judges the captions of the split and of the one with pairs that training never shows."""
   judged, shown = [], []
   for name in dict.fromkeys([split, *(each for each in prepared.splits if each == SECOND_SPLIT)]):
     asked = examples.first(prepared, name, protocol.captions, size=draws.dvae.image, words=words)
     samples = protocol.samples if name == split else min(SECOND_SAMPLES, protocol.samples)
-    drawn = _draw(draws, asked, dataclasses.replace(protocol, samples=samples), progress, keep=samples)
+    drawn = _draw(draws, rankings, asked, dataclasses.replace(protocol, samples=samples), progress, keep=samples)
     in_order = np.stack([each.images_KHWC[np.argsort(each.kept_K)] for each in drawn])
     told = _Told(f"judging {name}", in_order.shape[0] * in_order.shape[1], progress)
     result = composition.judge_split(
       name,
       asked.claims or (),
       samples_CNHWC=in_order,
-      scores_CN=np.stack([_scores(each) for each in drawn]),
+      scores={by: np.stack([_scores(each, chosen) for each in drawn]) for by, chosen in rankings.items()},
       reconstructions_CHWC=_reconstruct_all(draws, asked.images_NHWC),
       truths_CHWC=asked.images_NHWC,
       progress=told,
@@ -284,7 +311,13 @@ def _compositions(
 
 
 def _retrievals(
-  draws: Drawer, prepared: Prepared, split: str, words: Words, protocol: Protocol, progress: Progress
+  draws: Drawer,
+  rankings: Mapping[str, Ranking],
+  prepared: Prepared,
+  split: str,
+  words: Words,
+  protocol: Protocol,
+  progress: Progress,
 ) -> dict[str, Any]:
   """Draws seeded captions of the training split and of the held-out one, and looks their true pictures up by pixels."""
   train = "train" if "train" in prepared.splits else split
@@ -301,8 +334,9 @@ def _retrievals(
   for each, true_C in zip(asked, where):
     # Held-out pictures compete with all training pictures, and with each other.
     pool_MHWC = candidates.images_NHWC if each.split == train else np.concatenate([pool_MHWC, each.images_NHWC])
-    drawn = _draw(draws, each, protocol, progress, keep=KEPT)
-    best = "one sample" if protocol.samples == 1 else f"best of {protocol.samples}{' by CLIP' if draws.clip else ''}"
+    drawn = _draw(draws, rankings, each, protocol, progress, keep=KEPT)
+    by = next(iter(rankings), None)
+    best = f"best of {protocol.samples} by {by}" if by and protocol.samples > 1 else "one sample"
     kinds = {
       best: np.stack([one.images_KHWC[0] for one in drawn]),
       "ceiling: dVAE's reconstructions": _reconstruct_all(draws, each.images_NHWC),
@@ -314,7 +348,18 @@ def _retrievals(
   return {"retrieval": tuple(found), "shown": tuple(shown)}
 
 
-def _draw(draws: Drawer, asked: Examples, protocol: Protocol, progress: Progress, *, keep: int) -> list[Drawn]:
+def _draw(
+  draws: Drawer,
+  rankings: Mapping[str, Ranking],
+  asked: Examples,
+  protocol: Protocol,
+  progress: Progress,
+  *,
+  keep: int,
+) -> list[Drawn]:
+  """Samples of captions, ranked by the first ranking and scored by what all of them ask."""
+  first, *others = rankings.values() or [{}]
+  silent = {name: dataclasses.replace(each, weight=0.0) for other in others for name, each in other.items()}
   told = _Told(f"drawing {asked.split}", len(asked.captions) * protocol.samples, progress)
   return list(
     draws.draw(
@@ -323,6 +368,7 @@ def _draw(draws: Drawer, asked: Examples, protocol: Protocol, progress: Progress
       seed=protocol.seed,
       keep=keep,
       sampling=protocol.sampling,
+      rankers={**silent, **first},
       progress=told,
     )
   )
@@ -336,9 +382,8 @@ def _reconstruct_all(
   return np.concatenate([reconstruction.reconstruct(*how, part, draws.devices)[0] for part in parts])
 
 
-def _scores(drawn: Drawn) -> Float[np.ndarray, " N"]:
-  """CLIP's scores; without CLIP all alike, so that the best of n is the first of them."""
-  return np.zeros(len(drawn.codes_NP), np.float32) if drawn.scores_N is None else drawn.scores_N
+def _scores(drawn: Drawn, chosen: Ranking) -> Float[np.ndarray, " N"]:
+  return mix(drawn.by_ranker, {name: weighted.weight for name, weighted in chosen.items()})
 
 
 def _shown(asked: Examples, drawn: Drawn, right_N: Bool[np.ndarray, " N"] | None) -> Shown:

@@ -62,9 +62,11 @@ def to_json(report: Report) -> dict[str, Any]:
       for judged in report.composition
     },
     "best_of_n": {
-      judged.split: {str(n): dataclasses.asdict(p) for n, p in composition.curve(judged).items()}
+      judged.split: {
+        by or "a perfect reranker": {str(n): dataclasses.asdict(p) for n, p in composition.curve(judged, by).items()}
+        for by in (*judged.scores, None)
+      }
       for judged in report.composition
-      if report.ranked
     },
     "captions": report.written
     and {

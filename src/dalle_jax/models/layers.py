@@ -155,12 +155,24 @@ class Qkv(nn.Module):
     kernel = self.param("kernel", axes(nn.initializers.normal(self.std), None, "embed", "heads"), (3, d, width))
     bias = self.param("bias", axes(nn.initializers.zeros, None, "heads"), (3, width))
     names = ("embed", "heads")
-    made = (
-      product(x_BLD, w_DE, names, self.dtype) + b_E.astype(self.dtype)[None, None] for w_DE, b_E in zip(kernel, bias)
-    )
+    if x_BLD.shape[1] == 1 and not any(map(is_split, ("rows", *names))):
+      made = self._of_one_position(x_BLD, kernel, bias)
+    else:
+      made = (
+        product(x_BLD, w_DE, names, self.dtype) + b_E.astype(self.dtype)[None, None] for w_DE, b_E in zip(kernel, bias)
+      )
     shape = (*x_BLD.shape[:-1], self.heads, self.head_dim)
     q, k, v = (constrain(y_BLE.reshape(shape), rows, "seq", "heads", "head_dim") for y_BLE in made)
     return q, k, v
+
+  def _of_one_position(self, x_B1D: Array, kernel: Array, bias: Array) -> Array:
+    """As three products in one: drawing would else copy each matrix out of the kernel again for every token.
+
+    Not on a mesh, whose partitioner gathers the kernel for it.
+    """
+    x_3BD = jnp.broadcast_to(x_B1D[:, 0].astype(self.dtype), (3, x_B1D.shape[0], x_B1D.shape[2]))
+    y_3BE = jnp.einsum("cbd,cde->cbe", x_3BD, kernel.astype(self.dtype)) + bias.astype(self.dtype)[:, None]
+    return y_3BE[:, :, None]
 
 
 def join_heads(o_BLHK: Float[Array, "B L H K"]) -> Float[Array, "B L E"]:

@@ -65,7 +65,7 @@ def write(
   for first in range(0, len(codes_CN), at_once):
     # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
     number_C = np.minimum(np.arange(first, first + at_once), len(codes_CN) - 1)
-    codes = jnp.asarray(codes_CN[number_C], jnp.int32)
+    codes = devices.put(codes_CN[number_C].astype(np.int32))
     how = {"model": model, "sampling": sampling, "words": words, "mesh": devices.mesh, "rules": devices.rules}
     drawn = describe(params, codes, key, jnp.asarray(number_C), jnp.arange(samples), **how)
     wanted = min(at_once, len(codes_CN) - first)

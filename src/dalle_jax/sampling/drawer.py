@@ -139,8 +139,8 @@ class Drawer:
     rankers: Mapping[str, Weighted],
     keep: int,
   ) -> Drawn:
-    """A caption's samples with the pictures of the `keep` best, by what the rankers said."""
-    weights = {name: weighted.weight for name, weighted in rankers.items()}
+    """A caption's samples with the pictures of the `keep` best, by what the rankers said whose weight is not 0."""
+    weights = {name: weighted.weight for name, weighted in rankers.items() if weighted.weight}
     scores_N = mix(by_ranker, weights) if weights else None
     kept_K = np.arange(min(keep, len(codes_NP))) if scores_N is None else rerank.best(scores_N, keep)
     return Drawn(

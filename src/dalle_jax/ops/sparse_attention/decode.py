@@ -6,7 +6,7 @@ column, where a column's keys lie side by side. A step's work does not depend on
 softmax.
 
 C captions, R samples of each, B = C R rows, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots,
-W grid.
+M slots that a position may see.
 """
 
 from typing import NamedTuple
@@ -90,45 +90,66 @@ def decode_step(
   pattern: Pattern,
 ) -> tuple[Float[Array, "B H K"], Cache]:
   """What image position j sees, its own key and value included, and the cache with them in it."""
-  image_k_BHSK, k_BHSK = _put(cache.image_k_BHSK, k_BHK, j, pattern)
-  image_v_BHSK, v_BHSK = _put(cache.image_v_BHSK, v_BHK, j, pattern)
-  cache = cache._replace(image_k_BHSK=image_k_BHSK, image_v_BHSK=image_v_BHSK)
   position_S = _positions(j, pattern)
-  seen_S = (position_S >= 0) & pattern.image_allowed(j, position_S)
-  o_BHK = attend_both(q_BHK, cache.text_k_CHTK, cache.text_v_CHTK, k_BHSK, v_BHSK, seen_S)
-  return o_BHK.astype(v_BHK.dtype), cache
+  seen_S = (position_S >= 0) & (position_S < j) & pattern.image_allowed(j, position_S)
+  image = (_may_see(x, j, pattern) for x in (cache.image_k_BHSK, cache.image_v_BHSK))
+  o_BHK = attend_both(q_BHK, k_BHK, v_BHK, cache.text_k_CHTK, cache.text_v_CHTK, *image, seen_S).astype(v_BHK.dtype)
+  at = _slot(j, pattern)
+  k_BHSK, v_BHSK = (put(x, y, at, o_BHK) for x, y in ((cache.image_k_BHSK, k_BHK), (cache.image_v_BHSK, v_BHK)))
+  return o_BHK, cache._replace(image_k_BHSK=k_BHSK, image_v_BHSK=v_BHSK)
+
+
+def put(
+  kept_BHSK: Float[Array, "B H S K"],
+  x_BHK: Float[Array, "B H K"],
+  slot: Int[Array, ""],
+  read_BHK: Float[Array, "B H K"],
+) -> Float[Array, "B H S K"]:
+  """The cache with a position's key or value in its slot, once what was read of the cache is there.
+
+  Adding nothing of what was read puts the writing after it. XLA's CPU compiler would else write first, and copy the
+  whole cache to still have what was there before.
+  """
+  x_BH1K = (x_BHK + 0 * read_BHK)[:, :, None].astype(kept_BHSK.dtype)
+  return lax.dynamic_update_slice_in_dim(kept_BHSK, x_BH1K, slot, axis=2)
 
 
 def attend_both(
   q_BHK: Float[Array, "B H K"],
+  k_BHK: Float[Array, "B H K"],
+  v_BHK: Float[Array, "B H K"],
   shared_k_CHTK: Float[Array, "C H T K"],
   shared_v_CHTK: Float[Array, "C H T K"],
-  k_BHSK: Float[Array, "B H S K"],
-  v_BHSK: Float[Array, "B H S K"],
+  own_k_BHSK: Float[Array, "B H S K"],
+  own_v_BHSK: Float[Array, "B H S K"],
   seen_S: Bool[Array, " S"],
 ) -> Float[Array, "B H K"]:
-  """One softmax over all T keys that a row shares with its like, and those of its own S that are seen."""
+  """One softmax over a position's own key, all T that its row shares with its like, and those of the row's S seen."""
   scale = q_BHK.shape[-1] ** -0.5
   samples = q_BHK.shape[0] // shared_k_CHTK.shape[0]
   product = lambda axes, a, b: jnp.einsum(axes, a, b, precision=_precision(b))  # noqa: E731
-  of_shared = lambda axes, a, b: _rows(product(axes, _by_caption(a, samples), b))  # noqa: E731
-  shared_BHT = of_shared("CRHK,CHTK->CRHT", q_BHK, shared_k_CHTK).astype(jnp.float32) * scale
-  own_BHS = product("BHK,BHSK->BHS", q_BHK, k_BHSK).astype(jnp.float32) * scale
+  shared_BHT = _rows(product("CHRK,CHTK->CHRT", _by_caption(q_BHK, samples), shared_k_CHTK)).astype(jnp.float32) * scale
+  own_BHS = product("BHK,BHSK->BHS", q_BHK, own_k_BHSK).astype(jnp.float32) * scale
   own_BHS = jnp.where(seen_S, own_BHS, MASKED)
-  top = jnp.maximum(jnp.max(shared_BHT, axis=-1, initial=MASKED), jnp.max(own_BHS, axis=-1))[..., None]
-  shared_BHT, own_BHS = jnp.exp(shared_BHT - top), jnp.exp(own_BHS - top)
-  total_BH = jnp.sum(shared_BHT, axis=-1) + jnp.sum(own_BHS, axis=-1)
-  o_BHK = of_shared("CRHT,CHTK->CRHK", shared_BHT.astype(v_BHSK.dtype), shared_v_CHTK)
-  o_BHK += product("BHS,BHSK->BHK", own_BHS.astype(v_BHSK.dtype), v_BHSK)
-  return o_BHK / total_BH[..., None].astype(o_BHK.dtype)
+  self_BH1 = product("BHK,BHK->BH", q_BHK, k_BHK).astype(jnp.float32)[..., None] * scale
+  top = lambda x: jnp.max(x, axis=-1, keepdims=True, initial=MASKED)  # noqa: E731
+  top_BH1 = jnp.maximum(jnp.maximum(top(shared_BHT), top(own_BHS)), self_BH1)
+  shared_BHT, own_BHS, self_BH1 = (jnp.exp(x - top_BH1) for x in (shared_BHT, own_BHS, self_BH1))
+  total_BH1 = sum(jnp.sum(x, axis=-1, keepdims=True) for x in (shared_BHT, own_BHS, self_BH1))
+  dtype = v_BHK.dtype
+  o_BHK = _rows(product("CHRT,CHTK->CHRK", _by_caption(shared_BHT.astype(dtype), samples), shared_v_CHTK))
+  o_BHK += product("BHS,BHSK->BHK", own_BHS.astype(dtype), own_v_BHSK)
+  o_BHK += self_BH1.astype(dtype) * v_BHK
+  return o_BHK / total_BH1.astype(o_BHK.dtype)
 
 
-def _by_caption(x: Array, samples: int) -> Array:
-  return x.reshape(-1, samples, *x.shape[1:])
+def _by_caption(x_BHX: Array, samples: int) -> Array:
+  """[C, H, R, X]: the rows of a caption beside each other, as a product with what they share reads them."""
+  return x_BHX.reshape(-1, samples, *x_BHX.shape[1:]).swapaxes(1, 2)
 
 
-def _rows(x: Array) -> Array:
-  return x.reshape(-1, *x.shape[2:])
+def _rows(x_CHRX: Array) -> Array:
+  return x_CHRX.swapaxes(1, 2).reshape(-1, x_CHRX.shape[1], x_CHRX.shape[3])
 
 
 def _slot(j, pattern: Pattern):
@@ -137,30 +158,20 @@ def _slot(j, pattern: Pattern):
   return (j % w) * w + j // w if pattern.kind == "column" else j % slots(pattern)
 
 
-def _put(
-  image_BHSK: Float[Array, "B H S K"], x_BHK: Float[Array, "B H K"], j: Int[Array, ""], pattern: Pattern
-) -> tuple[Float[Array, "B H S K"], Float[Array, "B H W K"]]:
-  """The cache with position j's key or value in it, and those of its slots that position j may see."""
-  x_BH1K, at = x_BHK[:, :, None].astype(image_BHSK.dtype), _slot(j, pattern)
+def _may_see(image_BHSK: Float[Array, "B H S K"], j: Int[Array, ""], pattern: Pattern) -> Float[Array, "B H M K"]:
+  """Those of a cache's keys or values that position j may see."""
   if pattern.kind != "column":
-    image_BHSK = lax.dynamic_update_slice_in_dim(image_BHSK, x_BH1K, at, axis=2)
-    return image_BHSK, image_BHSK
-  # The column is read before the cache is written, and what is written comes out of what was read: else XLA's CPU
-  # compiler writes within the product that reads, and copies the whole cache to still have what was there before.
-  w, first, row = pattern.grid, (j % pattern.grid) * pattern.grid, j // pattern.grid
-  column_BHWK = lax.dynamic_slice_in_dim(image_BHSK, first, w, axis=2)
-  column_BHWK = lax.optimization_barrier(lax.dynamic_update_slice_in_dim(column_BHWK, x_BH1K, row, axis=2))
-  x_BH1K = lax.dynamic_slice_in_dim(column_BHWK, row, 1, axis=2)
-  return lax.dynamic_update_slice_in_dim(image_BHSK, x_BH1K, at, axis=2), column_BHWK
+    return image_BHSK
+  return lax.dynamic_slice_in_dim(image_BHSK, (j % pattern.grid) * pattern.grid, pattern.grid, axis=2)
 
 
 def _positions(j: Int[Array, ""], pattern: Pattern) -> Int[Array, " S"]:
-  """The image positions of what `_put` gives to look at (negative: nothing there yet)."""
+  """The image positions of what `_may_see` gives (negative, or j and more: nothing there that counts)."""
   if pattern.kind == "column":
     return jnp.arange(pattern.grid) * pattern.grid + j % pattern.grid
-  # Slot s holds the newest position that is s modulo the ring's size and not after j.
+  # Slot s holds the newest position that is s modulo the ring's size and before j.
   size = slots(pattern)
-  return j - (j - jnp.arange(size)) % size
+  return j - 1 - (j - 1 - jnp.arange(size)) % size
 
 
 def _precision(x: Array) -> lax.Precision | None:

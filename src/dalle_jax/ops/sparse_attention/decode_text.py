@@ -9,11 +9,10 @@ C pictures, R captions of each, B = C R rows, N image, T text, H heads, K head d
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dalle_jax.errors import UserError
-from dalle_jax.ops.sparse_attention.decode import attend_both
+from dalle_jax.ops.sparse_attention import decode
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 
 
@@ -52,8 +51,7 @@ def decode_step(
   pattern: Pattern,
 ) -> tuple[Float[Array, "B H K"], Cache]:
   """What text position i sees, its own key and value included, and the cache with them in it."""
-  put = lambda text, x: lax.dynamic_update_slice_in_dim(text, x[:, :, None].astype(text.dtype), i, axis=2)  # noqa: E731
-  cache = cache._replace(text_k_BHTK=put(cache.text_k_BHTK, k_BHK), text_v_BHTK=put(cache.text_v_BHTK, v_BHK))
-  seen_T = jnp.arange(pattern.text) <= i
-  o_BHK = attend_both(q_BHK, cache.image_k_CHNK, cache.image_v_CHNK, cache.text_k_BHTK, cache.text_v_BHTK, seen_T)
-  return o_BHK.astype(v_BHK.dtype), cache
+  seen_T = jnp.arange(pattern.text) < i
+  o_BHK = decode.attend_both(q_BHK, k_BHK, v_BHK, *cache, seen_T).astype(v_BHK.dtype)
+  k_BHTK, v_BHTK = (decode.put(x, y, i, o_BHK) for x, y in ((cache.text_k_BHTK, k_BHK), (cache.text_v_BHTK, v_BHK)))
+  return o_BHK, cache._replace(text_k_BHTK=k_BHTK, text_v_BHTK=v_BHTK)
