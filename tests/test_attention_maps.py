@@ -23,7 +23,7 @@ def test_the_word_that_is_looked_at_is_hot(monkeypatch, spaces, length):
   model = toy_drawer.looks_at(toy_drawer.drawer(length, mix=("full",), layers=1), cube)
   sheet = attention_sheet.sheet
   monkeypatch.setattr(attention_sheet, "sheet", lambda *given: drawn.append(given) or sheet(*given))
-  made = attention_maps.sheets(model, words, lambda: told.append(1))(sample("A red CUBE on the left"))
+  (made,) = attention_maps.sheets(model, words, lambda: told.append(1))([sample("A red CUBE on the left")])
   (_, read, (row,)) = drawn[0]
   assert read == ["a", "red", "cube", "on", "the", "left"]
   assert (row.by_word_NW[:, 2] > 0.99).all()

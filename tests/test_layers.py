@@ -16,6 +16,7 @@ LAYERS = (
   ("cli",),
   ("commands",),
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
+  ("probe_again",),
   ("probe",),
   ("ablations", "report", "plan", "bench", "draw", "sampler", "score", "describe", "raven", "run"),
   ("inspect_page", "checkpoint_files"),

@@ -80,6 +80,19 @@ def test_what_is_found_does_not_depend_on_the_batch(workdir, tmp_path):
   assert table.to_json(found[0], None) == table.to_json(found[1], None)
 
 
+def test_the_command_takes_a_mesh(workdir, tmp_path):
+  raven.probe(workdir, items=1, batch=5, out=tmp_path / "one")
+  mesh = ["--mesh.data", "8"]
+  argv = [str(workdir.path), "--items", "1", "--batch", "5", "--out", str(tmp_path / "eight")]
+  assert command.run([*argv, *mesh]) == 0
+  one, eight = ((tmp_path / name / "raven.json").read_text() for name in ("one", "eight"))
+  assert one == eight
+  for file in (tmp_path / "one/pictures").iterdir():
+    assert file.read_bytes() == (tmp_path / "eight/pictures" / file.name).read_bytes()
+  with pytest.raises(UserError, match="got a mesh of data=3, fsdp=1, model=1 for 8 devices"):
+    command.run([*argv, "--mesh.data", "3"])
+
+
 def test_a_stage_that_is_not_trained_to_its_end_is_told(workdir, tmp_path, monkeypatch):
   whole = workdir.experiment()
   longer = replace(whole.stages["transformer"], steps=9)

@@ -239,7 +239,7 @@ def test_what_was_drawn_is_ranked_again_without_drawing(place, whole):
   ]
   _, said = dalle(place, "sample", "whole", "--drawn", "once", "--keep", 1, "--rank", "clip=1,likelihood=2")
   assert "ranking" not in said  # both are kept by now
-  assert "1 clip + 2 likelihood" in (place / "once/index.html").read_text()
+  assert "1 CLIP + 2 likelihood" in (place / "once/index.html").read_text()
   assert len(list((place / "once").glob("*/[0-9]*.png"))) == 2
   draws.write(place / "foreign", dataclasses.replace(kept, weights=kept.weights | {"dvae": "another"}))
   line = refused(place, "sample", "whole", "--drawn", "foreign", "--keep", 1)

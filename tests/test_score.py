@@ -16,6 +16,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import scores
 from dalle_jax.evaluation.pairs import Pairs
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling import likelihood
 
 CAPTIONS = ("a red cube", "a green ball on the left", "blue rings")
 
@@ -77,14 +78,21 @@ def test_the_table_holds_a_line_for_each_pair(model, words, tmp_path):
       assert image.size[0] > 600
 
 
-def test_all_with_all_is_every_pair_by_itself(model, words, tmp_path):
-  found, _ = scored(model, words, tmp_path, score.Wanted(batch=5, retrieval=True))
+@pytest.mark.parametrize("batch", [3, 5, 32])
+def test_all_with_all_is_every_pair_by_itself(model, words, tmp_path, batch):
+  found, told = scored(model, words, tmp_path, score.Wanted(batch=batch, retrieval=True))
+  counts = [done for what, done, _ in (each for each in told if len(each) == 3) if what.startswith("every picture")]
+  assert counts == sorted(counts)
+  assert counts[-1] == 12
   rows = [line.split("\t") for line in (tmp_path / "retrieval.tsv").read_text().splitlines()]
   assert rows[0] == ["file", *CAPTIONS]
   matrix = np.array([[float(number) for number in row[1:]] for row in rows[1:]])
   assert matrix.shape == (4, 3)
-  for told, (p, c) in zip(found.scores, pairs().pairs, strict=True):
-    assert matrix[p, c] == pytest.approx(told.image, rel=1e-4)
+  codes, text = model.encode(pictures()).reshape(4, -1), jnp.stack([words.ids(caption) for caption in CAPTIONS])
+  for p, c in np.ndindex(4, 3):
+    how = {"model": model.transformer}
+    (alone,) = likelihood.image_given_caption(model.transformer_params, text[c][None], jnp.asarray(codes[[p]]), **how)
+    assert matrix[p, c] == pytest.approx(float(alone), rel=1e-5, abs=1e-3)
   page = (tmp_path / "index.html").read_text()
   assert "caption to picture, by Bayes&#x27; rule" in page
   assert 'src="retrieval.png"' in page

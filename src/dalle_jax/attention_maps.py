@@ -1,11 +1,10 @@
 """Which words of its caption a drawn picture's tokens looked at, as a sheet of maps for each kept sample.
 
-B one picture, N its codes, T text positions.
+B pictures at a time, N codes of each, T text positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -16,24 +15,36 @@ from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.gallery import Sample
 
 
-def sheets(model: Drawer, words: Tokenizer, progress: Callable[[], object]) -> Callable[[Sample], Image.Image]:
-  """What makes a sample's sheet, from one pass of the whole stream over its codes; progress: called after each.
+def sheets(
+  model: Drawer, words: Tokenizer, progress: Callable[[], object]
+) -> Callable[[Sequence[Sample]], Iterator[Image.Image]]:
+  """What makes samples' sheets, in their order, from one pass of the whole stream over each one's codes.
 
-  Words are as the tokenizer reads them, lower-case; those that no token of the text window begins are left out.
+  Each device makes one pass at a time. progress: called for each sheet. Words are as the tokenizer reads them,
+  lower-case; those that no token of the text window begins are left out.
   """
-  kinds = model.transformer.kinds()
+  kinds, devices = model.transformer.kinds(), model.devices
+  how = {"model": model.transformer, "mesh": devices.mesh, "rules": devices.rules}
 
-  def sheet(sample: Sample) -> Image.Image:
-    text_BT = jnp.asarray(words.ids(sample.caption))[None]
-    codes_BN = jnp.asarray(sample.codes_N, jnp.int32)[None]
-    weights_ABNT = attention.on_text(model.transformer_params, text_BT, codes_BN, model=model.transformer)
-    read = _read(words, sample.caption)
-    rows = attention_sheet.rows(np.asarray(weights_ABNT, np.float64)[:, 0], [places for _, places in read], kinds)
-    made = attention_sheet.sheet(sample.image_HWC, [word for word, _ in read], rows)
-    progress()
-    return made
+  def all_of(samples: Sequence[Sample]) -> Iterator[Image.Image]:
+    for rows in devices.batches(len(samples), 1):
+      group = [samples[row] for row in rows]
+      text_BT = devices.put(np.stack([words.ids(sample.caption) for sample in group]))
+      codes_BN = devices.put(np.stack([sample.codes_N for sample in group]).astype(np.int32))
+      weights_ABNT = np.asarray(attention.on_text(model.transformer_params, text_BT, codes_BN, **how), np.float64)
+      for sample, weights_ANT in zip(group[: rows[-1] - rows[0] + 1], weights_ABNT.swapaxes(0, 1)):
+        made = _sheet(sample, weights_ANT, _read(words, sample.caption), kinds)
+        progress()
+        yield made
 
-  return sheet
+  return all_of
+
+
+def _sheet(
+  sample: Sample, weights_ANT: np.ndarray, read: list[tuple[str, list[int]]], kinds: Sequence[str]
+) -> Image.Image:
+  rows = attention_sheet.rows(weights_ANT, [places for _, places in read], kinds)
+  return attention_sheet.sheet(sample.image_HWC, [word for word, _ in read], rows)
 
 
 def _read(words: Tokenizer, caption: str) -> list[tuple[str, list[int]]]:

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, PyTree, UInt8
 
+from dalle_jax import evaluate
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import dvae_stage
@@ -18,7 +18,9 @@ from dalle_jax.models import dvae, transformer
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.caption import check_describes, tokens, write
 from dalle_jax.sampling.choose import SamplingConfig
-from dalle_jax.workdir import Workdir
+from dalle_jax.sampling.devices import Devices
+from dalle_jax.sharding import MeshShape
+from dalle_jax.workdir import Workdir, laid_out
 
 Progress = Callable[[str, int, int], object]
 
@@ -47,20 +49,23 @@ def captions(
   sampling: SamplingConfig,
   seed: int,
   batch: int = 256,
+  mesh: MeshShape | None = None,
   progress: Progress = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> list[list[Caption]]:
   """Of each picture `num` captions are drawn, and of those that differ the `keep` with the best scores are returned.
 
-  A picture is cut to a square around its middle and scaled to the dVAE's size. batch: captions drawn at a time; say:
-  told in a line where a stage is not trained to its end. Raises UserError where the run's transformer is text-first, or
-  left the pads out of its targets, where a stage has no weights, or the tokenizer is not the one it was trained with.
+  A picture is cut to a square around its middle and scaled to the dVAE's size. batch: captions drawn at a time; mesh:
+  of devices that write, one if None; say: told in a line where a stage is not trained to its end. Raises UserError
+  where the run's transformer is text-first, or left the pads out of its targets, where a stage has no weights, the
+  tokenizer is not the one it was trained with, or the devices make no such mesh.
   """
   name, stage = _writer(workdir)
   model, words = stage.objective.model, workdir.tokenizer()
-  params = transformer.in_compute_dtype(workdir.weights(name)[0], model)
+  devices = evaluate.over(workdir, mesh)
+  params = transformer.in_compute_dtype(_weights(workdir, name, devices), model)
   workdir.check_tokenizer(name)
-  codes_CP = _codes(workdir, images)
+  codes_CP = _codes(workdir, images, batch, devices)
   if not stage.frozen and (step := workdir.step(name)) < stage.steps:
     say(f"stage {name} is at step {step} of {stage.steps}: its training has not ended")
   done, total = 0, num * len(images)
@@ -71,7 +76,7 @@ def captions(
     done += count
     progress("writing captions", done, total)
 
-  how = {"model": model, "sampling": sampling, "words": words.size}
+  how = {"model": model, "sampling": sampling, "words": words.size, "devices": devices}
   text_CST, loglik_CS = write(params, codes_CP, num=num, seed=seed, batch=batch, progress=tell, **how)
   tokens_CS = tokens(text_CST, model)
   return [_ranked(*each, words.decode)[:keep] for each in zip(text_CST, loglik_CS, tokens_CS)]
@@ -92,17 +97,23 @@ def _writer(workdir: Workdir) -> tuple[str, Any]:
   return name, stages[name]
 
 
-def _codes(workdir: Workdir, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Int[np.ndarray, "C P"]:
+def _codes(
+  workdir: Workdir, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], batch: int, devices: Devices
+) -> Int[np.ndarray, "C P"]:
   name = dvae_stage(workdir.experiment())
   vae = workdir.experiment().stage(name).objective.model
   crop, rng = CentreCrop(size=vae.image), np.random.default_rng(0)
-  params, _ = workdir.weights(name)
-  return np.concatenate(
-    [
-      np.asarray(dvae.encode_images(params, vae, jnp.asarray(crop(image_HWC, rng)[None]))).reshape(1, -1)
-      for image_HWC in images
-    ]
-  )
+  params = _weights(workdir, name, devices)
+  codes_CP = np.zeros((len(images), vae.grid**2), np.int32)
+  for rows in devices.batches(len(images), batch):
+    cropped_RHWC = np.stack([crop(images[row], rng) for row in rows])
+    codes_CP[rows] = np.asarray(dvae.encode_images(params, vae, devices.put(cropped_RHWC))).reshape(len(rows), -1)
+  return codes_CP
+
+
+def _weights(workdir: Workdir, name: str, devices: Devices) -> PyTree:
+  stage, mesh = workdir.experiment().stage(name), devices.mesh
+  return workdir.weights(name, mesh and laid_out(stage, mesh, devices.rules))[0]
 
 
 def _ranked(

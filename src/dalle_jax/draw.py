@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import draws as draws_lib
-from dalle_jax.sampling import prompts
+from dalle_jax.sampling import prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.draws import Draws
@@ -152,8 +152,8 @@ def draw(
 
 def _sheets(
   drawer: Drawer, words: Tokenizer, total: int, progress: Callable[[str, int, int], object]
-) -> Callable[[Sample], Image.Image]:
-  """What makes the attention maps of a sample, and tells of how many they are made."""
+) -> Callable[[Sequence[Sample]], Iterator[Image.Image]]:
+  """What makes the attention maps of samples, and tells of how many they are made."""
   made = itertools.count(1)
   progress("attention maps", 0, total)
   return attention_maps.sheets(drawer, words, lambda: progress("attention maps", next(made), total))

@@ -4,8 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-from jax.sharding import Mesh
-
 from dalle_jax import config, places, sharding
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import UserError
@@ -15,6 +13,7 @@ from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
+from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.generate import check_draws
 from dalle_jax.sharding import MeshShape
@@ -22,8 +21,14 @@ from dalle_jax.training import goodput, metrics
 from dalle_jax.workdir import Workdir, laid_out
 
 
-def load(workdir: Workdir, mesh: Mesh | None = None) -> dict[str, Trained]:
-  """The stages that have weights, by name, laid out on the mesh by the experiment's rules where there is one.
+def over(workdir: Workdir, shape: MeshShape | None) -> Devices:
+  """All devices in this mesh, by the experiment's rules; one device if None. Raises UserError where they are others."""
+  mesh = None if shape is None else sharding.make_mesh(shape)
+  return Devices(mesh=mesh if mesh is not None and mesh.size > 1 else None, rules=workdir.experiment().rules)
+
+
+def load(workdir: Workdir, devices: Devices = Devices()) -> dict[str, Trained]:
+  """The stages that have weights, by name, laid out over the devices.
 
   Raises UserError when none has weights, or the tokenizer is not the one that they were trained with.
   """
@@ -32,7 +37,7 @@ def load(workdir: Workdir, mesh: Mesh | None = None) -> dict[str, Trained]:
     if stage.frozen or workdir.checkpoints(name).good_steps():
       if isinstance(stage.objective, TransformerNll | ClipContrastive):
         workdir.check_tokenizer(name)
-      params, digest = workdir.weights(name, mesh and laid_out(stage, mesh, experiment.rules))
+      params, digest = workdir.weights(name, devices.mesh and laid_out(stage, devices.mesh, devices.rules))
       step = stage.steps if stage.frozen else workdir.step(name)
       found[name] = Trained(objective=stage.objective, params=params, digest=digest, batch=stage.batch, step=step)
   if not found:
@@ -49,15 +54,14 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -
   models = [s.objective.model for s in workdir.experiment().stages.values() if isinstance(s.objective, TransformerNll)]
   if models and all(model.order == "image_first" for model in models):
     check_draws(models[0])
-  mesh = None if shape is None else sharding.make_mesh(shape)
-  mesh = mesh if mesh is not None and mesh.size > 1 else None
-  found = load(workdir, mesh)
-  draws = report.drawer(found, batch)
+  devices = over(workdir, shape)
+  found = load(workdir, devices)
+  draws = report.drawer(found, batch, devices)
   if draws is None:
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
   draw_with = TransformerNll | DvaeObjective
   weights = {name: each.digest for name, each in found.items() if isinstance(each.objective, draw_with)}
-  return dataclasses.replace(draws, mesh=mesh, rules=workdir.experiment().rules, weights=weights)
+  return dataclasses.replace(draws, weights=weights)
 
 
 def evaluate(
@@ -65,11 +69,16 @@ def evaluate(
   protocol: Protocol,
   *,
   data: str | Place | None = None,
+  shape: MeshShape | None = None,
   progress: Progress = lambda what, done, total: None,
 ) -> Report:
-  """Measures what the run has trained, on its own data or on `data`, and writes evaluation.json and the page."""
+  """Measures what the run has trained, on its own data or on `data`, and writes evaluation.json and the page.
+
+  shape: of the mesh of devices that measure and draw; one device if None.
+  """
   prepared = open_prepared(data or workdir.experiment().data)
-  found = report.evaluate(load(workdir), prepared, workdir.tokenizer(), protocol, progress)
+  devices = over(workdir, shape)
+  found = report.evaluate(load(workdir, devices), prepared, workdir.tokenizer(), protocol, progress, devices)
   try:
     places.write(workdir.path / "evaluation.json", json.dumps(results.to_json(found), indent=2).encode() + b"\n")
   except OSError as error:

@@ -17,6 +17,7 @@ from dalle_jax.sampling.draws import Draws
 from dalle_jax.sampling.gallery import Sample, write_gallery
 from dalle_jax.sampling.rankers import Weighted
 from dalle_jax.sampling.ranking import rankers, told
+from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
 
@@ -28,32 +29,59 @@ def again(
   out: Path,
   batch: int,
   asked: Mapping[str, float] | None = None,
+  mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Path:
   """Ranks what `draw.draw` wrote to a folder, and writes the `keep` best of each caption under `out`: the page's path.
 
-  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. Raises
-  UserError where other weights drew the pictures than the run has now, or `keep` is more than were drawn.
+  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. mesh:
+  of devices, one if None. Raises UserError where other weights drew the pictures than the run has now, or `keep` is
+  more than were drawn.
   """
   draws = draws_lib.read(folder)
+  check_kept(folder, draws, keep)
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+  drawer = evaluate.drawer(workdir, batch, mesh)
+  check_weights(workdir, folder, draws, drawer)
+  chosen = rankers(drawer, asked)
+  draws = scored(folder, draws, drawer, chosen, progress)
+  drawn = list(best(draws, drawer, chosen, keep))
+  about = {**draws.about, "ranked by": told(chosen)}
+  return write_gallery(out, list(samples(draws, drawn)), title="Drawn from captions", about=about)
+
+
+def check_kept(folder: Path, draws: Draws, keep: int) -> None:
+  """Raises UserError where more are to be kept of a caption than were drawn."""
   total = draws.codes_CNP.shape[1]
   if keep > total:
     raise UserError(f"got --keep {keep}, and {folder} holds {total} samples of each caption: lower --keep")
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
-  drawer = evaluate.drawer(workdir, batch)
+
+
+def check_weights(workdir: Workdir, folder: Path, draws: Draws, drawer: Drawer) -> None:
+  """Raises UserError where other weights drew than the run has now."""
   if changed := [stage for stage, digest in draws.weights.items() if drawer.weights.get(stage) != digest]:
     raise UserError(f"{folder} was drawn with other weights of {' and '.join(changed)} than {workdir} has: draw anew")
-  chosen = rankers(drawer, asked)
+
+
+def scored(
+  folder: Path,
+  draws: Draws,
+  drawer: Drawer,
+  chosen: Mapping[str, Weighted],
+  progress: Callable[[str, int, int], object],
+) -> Draws:
+  """What was drawn with all scores of these rankers; those that are missing are computed, and written to the folder."""
   if missing := {name: weighted for name, weighted in chosen.items() if name not in draws.scores}:
     draws = _scored(drawer, draws, missing, progress)
     draws_lib.write(folder, draws)
-  drawn = [
-    drawer.ranked(i, codes_NP, {name: draws.scores[name][i] for name in chosen}, chosen, keep)
-    for i, codes_NP in enumerate(draws.codes_CNP)
-  ]
-  about = {**draws.about, "ranked by": told(chosen)}
-  return write_gallery(out, list(samples(draws, drawn)), title="Drawn from captions", about=about)
+  return draws
+
+
+def best(draws: Draws, drawer: Drawer, chosen: Mapping[str, Weighted], keep: int) -> Iterator[Drawn]:
+  """The `keep` best of each caption by these rankers, whose scores are there."""
+  for i, codes_NP in enumerate(draws.codes_CNP):
+    yield drawer.ranked(i, codes_NP, {name: draws.scores[name][i] for name in chosen}, chosen, keep)
 
 
 def samples(draws: Draws, drawn: list[Drawn]) -> Iterator[Sample]:

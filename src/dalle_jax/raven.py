@@ -13,6 +13,7 @@ from dalle_jax.evaluation.raven import page, protocol, table
 from dalle_jax.evaluation.raven.protocol import Outcome
 from dalle_jax.evaluation.raven.table import Row
 from dalle_jax.experiment import dvae_stage
+from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
 
@@ -34,14 +35,16 @@ def probe(
   seed: int = 0,
   out: Path,
   batch: int = 64,
+  mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
 ) -> Probed:
   """Asks `items` matrices of each set, and the same ones inverted, and writes the tables and a page under `out`.
 
-  batch: matrices completed at the same time. say: told in a line that a stage is not trained to its end, that the
-  caption is cut off, or that the training data can't be looked at. Raises UserError where there is nothing to ask, the
-  run has no weights of a dVAE and a transformer, its pictures don't divide into panels, or `out` can't be written.
+  batch: matrices completed at the same time; mesh: of devices that complete them, one if None. say: told in a line that
+  a stage is not trained to its end, that the caption is cut off, or that the training data can't be looked at. Raises
+  UserError where there is nothing to ask, the run has no weights of a dVAE and a transformer, its pictures don't divide
+  into panels, or `out` can't be written.
   """
   if items < 1 or batch < 1:
     raise UserError(f"got {items} items of each set and a batch of {batch}, wanted at least 1 of both")
@@ -53,7 +56,7 @@ def probe(
     raise UserError(f"{workdir} has no dVAE, whose codes a matrix is given in: take a run that trains one")
   model = experiment.stage(name).objective.model
   asked = protocol.choose(items_lib.Layout(image=model.image, grid=model.grid), count=items, seed=seed)
-  drawer = evaluate.drawer(workdir, batch)
+  drawer = evaluate.drawer(workdir, batch, mesh)
   text_T = workdir.tokenizer().ids(items_lib.CAPTION)
   for line in _caveats(workdir):
     say(line)

@@ -1,5 +1,6 @@
 """`dalle probe`: its flags, told before anything is loaded, and a whole run of it from a workdir to pages."""
 
+import dataclasses
 import json
 
 import browser
@@ -14,7 +15,7 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.evaluation.probes.catalogue import SUITES, find
 from dalle_jax.evaluation.probes.subset import subset
 from dalle_jax.models import dvae
-from dalle_jax.sampling import prompts
+from dalle_jax.sampling import draws, prompts
 from dalle_jax.workdir import Workdir
 
 # The same shapes in every test, so that what is compiled for one serves all.
@@ -78,6 +79,11 @@ def test_the_list_holds_every_suite_with_its_heading_and_number_of_captions(caps
     (["run", "timelines", "--image-prompt", "PICTURE", "--rows", "0"], "got 0 rows of a picture of 4 rows of codes"),
     (["nowhere", "shape"], "nowhere is not a workdir: it holds no experiment.json"),
     (["run", "shape", "--out", "PICTURE"], "given.png: it is a file; take another --out"),
+    (["run", "shape", "--rank", "beauty"], "got --rank beauty, wanted one of clip, likelihood, or a mix"),
+    (["run", "shape", "--drawn", "none"], "none holds no draws.npz of shape: draw it first, with --out none"),
+    (["run", "animals", "--drawn", "none"], "none holds no draws.npz of anthropomorphism: draw it first"),
+    (["run", "shape", "--drawn", "none", "--num", "3"], "--drawn draws nothing, so --num would not be read"),
+    (["run", "shape", "--drawn", "none", "--limit=3"], "--drawn draws nothing, so --limit would not be read"),
   ],
 )
 def test_what_does_not_fit_is_one_line_and_nothing_is_written(tmp_path, run, picture, monkeypatch, capsys, argv, says):
@@ -160,6 +166,67 @@ def test_what_was_drawn_before_is_replaced(run, tmp_path, capsys):
 def test_a_caption_is_drawn_alike_whatever_else_is_drawn(drawn, run, tmp_path, capsys):
   dalle(capsys, run, "shape", "material", *FOUR, "--seed", 5, "--out", tmp_path, "--batch", 2)
   assert [row["codes"] for row in rows(tmp_path, "shape")] == [row["codes"] for row in rows(drawn, "shape")]
+
+
+def files(folder):
+  return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_all_that_was_drawn_is_kept_and_ranked_anew_without_drawing(run, tmp_path, capsys):
+  picture = ("--image-prompt", _any(tmp_path / "out"))
+  drawing = (run, "shape", "im2im_object", *picture, *FOUR, "--seed", 5)
+  dalle(capsys, *drawing, "--out", tmp_path / "by-clip")
+  dalle(capsys, *drawing, "--rank", "likelihood", "--out", tmp_path / "by-own")
+  kept, own = (draws.read(tmp_path / name / "shape") for name in ("by-clip", "by-own"))
+  assert (list(kept.scores), list(own.scores)) == (["clip"], ["likelihood"])
+  assert kept.captions == own.captions == tuple(caption.text for caption in subset(find(["shape"])[0], 4, 5))
+  np.testing.assert_array_equal(kept.codes_CNP, own.codes_CNP)
+  assert kept.codes_CNP.shape == (4, 3, 16)
+  again = (run, "shape", "im2im_object", "--drawn", tmp_path / "by-clip", "--keep", 2)
+  before = files(tmp_path / "by-clip")
+  out, said = dalle(capsys, *again, "--rank", "likelihood", "--out", tmp_path / "anew")
+  assert out == [str(tmp_path / "anew/index.html")]
+  assert said == ["ranking: 12", "ranking: 12"]
+  grown = {"shape/draws.npz", "im2im_object/draws.npz"}
+  assert {str(file) for file, content in files(tmp_path / "by-clip").items() if before[file] != content} == grown
+  for suite in ("shape", "im2im_object"):
+    anew, expected = rows(tmp_path / "anew", suite), rows(tmp_path / "by-own", suite)
+    assert {row["ranked by"] for row in anew} == {"likelihood"}
+    for row, other in zip(anew, expected, strict=True):
+      numbers = ("score", "scores")
+      assert {k: row[k] for k in row if k not in numbers} == {k: other[k] for k in other if k not in numbers}
+      assert row["score"] == pytest.approx(other["score"], abs=1e-3)
+    assert [row["sample"] for row in anew] != [row["sample"] for row in rows(tmp_path / "by-clip", suite)]
+  page = (tmp_path / "anew/shape/index.html").read_text()
+  assert all(row["file"] in page for row in rows(tmp_path / "anew", "shape"))
+  # Both scores are kept by now, and the folder's own page is written where no other is named.
+  _, said = dalle(capsys, *again[:-1], 1, "--rank", "clip=1,likelihood=2")
+  assert not said
+  assert len(rows(tmp_path / "by-clip", "shape")) == 4
+  assert "1 CLIP + 2 likelihood" in (tmp_path / "by-clip/shape/index.html").read_text()
+  assert len(list((tmp_path / "by-clip/shape").glob("*/0*.png"))) == 4
+  _, said = dalle(capsys, run, "all", "--drawn", tmp_path / "by-clip")  # those that were drawn
+  assert len(rows(tmp_path / "by-clip", "shape")) == len(rows(tmp_path / "by-clip", "im2im_object")) == 12
+
+
+def test_draws_that_do_not_fit_are_refused_before_anything_is_written(drawn, run, tmp_path, capsys):
+  found = draws.read(drawn / "shape")
+  for suite in ("shape", "relative_positions"):
+    draws.write(tmp_path / "whole" / suite, draws.read(drawn / suite))
+  cases = {
+    "other weights of dvae": dataclasses.replace(found, weights=found.weights | {"dvae": "another"}),
+    "which is no caption of shape: draw anew": dataclasses.replace(found, captions=("a cat", *found.captions[1:])),
+    "got --keep 2, and": dataclasses.replace(
+      found, codes_CNP=found.codes_CNP[:, :1], scores={"clip": found.scores["clip"][:, :1]}
+    ),
+  }
+  asked = (run, "relative_positions", "shape", "--drawn", tmp_path / "whole", "--rank", "likelihood", "--keep", 2)
+  for says, changed in cases.items():
+    draws.write(tmp_path / "whole/shape", changed)
+    before = files(tmp_path)
+    _, (line,) = dalle(capsys, *asked, code=2)
+    assert says in line
+    assert files(tmp_path) == before
 
 
 def test_that_words_are_not_known_or_not_read_is_said_once_a_suite_and_on_its_page(run, tmp_path, capsys):

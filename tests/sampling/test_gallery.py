@@ -80,7 +80,7 @@ def test_every_link_of_the_gallery_leads_to_a_file_in_it(tmp_path):
 
 def test_each_picture_s_attention_maps_stand_beside_it_and_are_linked(tmp_path):
   samples = [sample(index=i) for i in range(2)]
-  maps = lambda each: Image.new("RGB", (3, 2), (each.sample, 0, 0))  # noqa: E731
+  maps = lambda group: (Image.new("RGB", (3, 2), (each.sample, 0, 0)) for each in group)  # noqa: E731
   page = write_gallery(tmp_path, samples, title="drawn", about={}, attention=maps)
   links = Links()
   links.feed(page.read_text())

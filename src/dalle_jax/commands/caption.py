@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: dalle caption WORKDIR PICTURE [PICTURE ...] [--num 8 --keep 3 --temperature 1 --top-k 0 --top-p 1]
-                     [--seed 0] [--batch 256] [--json]
+                     [--seed 0] [--batch 256] [--json] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Writes --num captions of each picture and prints the --keep best of those that differ, by the mean over a caption's
 tokens of the logarithm of their likelihood. Of a run whose transformer has order="image_first", such as
@@ -39,6 +40,8 @@ class Flags:
   """The same seed writes the same captions."""
   batch: int = 256
   """Captions written at the same time."""
+  mesh: Devices = Devices()
+  """Devices that write."""
 
   def __post_init__(self) -> None:
     for name in ("num", "keep", "batch"):
@@ -80,6 +83,7 @@ def run(argv: list[str]) -> int:
       sampling=sampling,
       seed=given.seed,
       batch=given.batch,
+      mesh=given.mesh.shape(),
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--temperature 1 ...] [--seed 0]
-       [--rank clip likelihood clip=1,likelihood=0.5]
+       [--rank clip likelihood clip=1,likelihood=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
 """
@@ -38,6 +39,8 @@ class Flags:
   """The same seed draws the same pictures."""
   batch: int = 256
   """Pictures drawn at the same time."""
+  mesh: Devices = Devices()
+  """Devices that measure and draw."""
 
   def __post_init__(self) -> None:
     if self.top_k < 0:
@@ -76,7 +79,7 @@ def run(argv: list[str]) -> int:
   )
   workdir = Workdir.open(directory)
   with progress.shown() as tell:
-    report = evaluate.evaluate(workdir, protocol, data=given.data, progress=tell)
+    report = evaluate.evaluate(workdir, protocol, data=given.data, shape=given.mesh.shape(), progress=tell)
   print(results.as_text(report))
   print(f"\n{workdir.place / 'index.html'}")
   return 0

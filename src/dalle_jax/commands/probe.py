@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle probe WORKDIR SUITE ... [--limit 12] [--num 512 --keep 32] [--seed 0] [--out DIR] [--batch 256]
                    [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--image-prompt PICTURE [--rows N]]
-       dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64]
+                   [--rank clip|likelihood|clip=1,likelihood=0.5] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+       dalle probe WORKDIR SUITE ... --drawn DIR [--keep 32] [--rank ...] [--out DIR]
+       dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64] [--mesh.data -1 ...]
        dalle probe --list
 
 SUITE is one of those that --list prints, a category of them, or all. --num pictures of --limit captions of each suite
 are drawn, the --keep best by CLIP are written to WORKDIR/probes/SUITE, and on its page the caption's words are picked.
+--drawn ranks what an earlier command wrote to DIR, without drawing, and writes the pages anew: scores are kept there.
 raven asks for the last panel of Raven's matrices instead (dalle probe WORKDIR raven --help).
 """
 
@@ -27,7 +31,7 @@ class Flags:
   num: int = 512
   """Pictures drawn of each caption; the blog's 512."""
   keep: int | None = None
-  """Pictures kept of each caption, the best by CLIP; the blog's 32, or all where fewer are drawn, if not said."""
+  """Pictures kept of each caption, the best; the blog's 32, or all where fewer are drawn, if not said."""
   limit: int = 12
   """Captions drawn of each suite, chosen by the seed."""
   temperature: float = 1.0
@@ -48,12 +52,18 @@ class Flags:
   """A picture, of which suites that go on from one are given the top."""
   rows: int | None = None
   """So many of its rows of codes, in place of what the suite says."""
+  rank: str | None = None
+  """What ranks: clip, likelihood (the transformer's own), or a mix; CLIP where one is trained if not said."""
+  drawn: Path | None = None
+  """Ranks again what was written there, and draws nothing."""
+  mesh: Devices = Devices()
+  """Devices that draw and rank."""
 
   def __post_init__(self) -> None:
     for name in ("num", "keep", "limit", "batch"):
       if (value := getattr(self, name)) is not None and value < 1:
         raise UserError(f"got --{name} {value}, wanted at least 1")
-    if self.keep is not None and self.keep > self.num:
+    if self.drawn is None and self.keep is not None and self.keep > self.num:
       raise UserError(f"got --keep {self.keep} of --num {self.num}, wanted no more than are drawn: lower --keep")
     for name, value in (("seed", self.seed), ("top-k", self.top_k)):
       if value < 0:
@@ -84,16 +94,19 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, argv[begin:], prog="dalle probe")
+  if given.drawn is not None:
+    return _again(given, directory, names, argv[begin:])
   suites = _suites(names, given.image_prompt is not None)
   from dalle_jax import probe
   from dalle_jax.commands import progress
-  from dalle_jax.sampling import prompts
+  from dalle_jax.sampling import prompts, ranking
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
+  rank_by = None if given.rank is None else ranking.parse(given.rank)
   picture = None
   if given.image_prompt is not None:
     image_HWC = prompts.read_picture(given.image_prompt)
@@ -111,12 +124,56 @@ def run(argv: list[str]) -> int:
       batch=given.batch,
       out=given.out or workdir.path / "probes",
       picture=picture,
+      rank_by=rank_by,
+      mesh=given.mesh.shape(),
       progress=tell,
       say=_say,
     )
   workdir.keep()
   print(workdir.place / "probes" / page.name if workdir.mirror and given.out is None else page)
   return 0
+
+
+def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[str]) -> int:
+  """Ranks what was drawn. Raises UserError where what it is to be drawn from is given as well."""
+  from dalle_jax import probe_again
+  from dalle_jax.commands import progress
+  from dalle_jax.sampling import ranking
+  from dalle_jax.workdir import Workdir
+
+  flags = [word.split("=")[0] for word in rest if word.startswith("--")]
+  known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
+  if drawing := [flag for flag in flags if flag not in known]:
+    raise UserError(f"--drawn draws nothing, so {drawing[0]} would not be read: leave it out, or leave out --drawn")
+  rank_by = None if given.rank is None else ranking.parse(given.rank)
+  suites, workdir = _drawn_suites(names, given.drawn), Workdir.open(directory)
+  with progress.shown() as tell:
+    page = probe_again.again(
+      workdir,
+      given.drawn,
+      suites,
+      keep=given.keep,
+      out=given.out or given.drawn,
+      batch=given.batch,
+      asked=rank_by,
+      mesh=given.mesh.shape(),
+      progress=tell,
+    )
+  print(page)
+  return 0
+
+
+def _drawn_suites(names: Sequence[str], drawn: Path) -> Sequence[Any]:
+  """The suites asked for that were drawn. Raises UserError where one named was not, or none of a category, or all."""
+  from dalle_jax.evaluation.probes.catalogue import find
+  from dalle_jax.sampling import draws
+
+  suites = find(names)
+  there = [suite for suite in suites if (drawn / suite.name / draws.NAME).is_file()]
+  missing = [suite.name for suite in suites if suite not in there]
+  if named := [name for name in missing if name in names] or ([] if there else missing):
+    raise UserError(f"{drawn} holds no {draws.NAME} of {named[0]}: draw it first, with --out {drawn}")
+  return there
 
 
 def _suites(names: Sequence[str], picture: bool) -> Sequence[Any]:

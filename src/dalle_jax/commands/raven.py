@@ -4,10 +4,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64]
+                               [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Asks --items matrices of each of the sets B to E, and the same ones with colours inverted: the last panel is drawn by
 argmax, and judged by its pixels. Prints a table, and writes it with a page of all matrices to WORKDIR/raven.
@@ -26,6 +28,8 @@ class Flags:
   """Where to write; WORKDIR/raven if not said."""
   batch: int = 64
   """Matrices completed at the same time."""
+  mesh: Devices = Devices()
+  """Devices that complete them."""
 
   def __post_init__(self) -> None:
     for name in ("items", "batch"):
@@ -57,6 +61,7 @@ def run(argv: list[str]) -> int:
       seed=given.seed,
       out=given.out or workdir.path / "raven",
       batch=given.batch,
+      mesh=given.mesh.shape(),
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
     )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
@@ -21,18 +22,6 @@ Draws --num pictures of each caption, ranks them by CLIP and writes the --keep b
 --attention adds a sheet of each picture that shows which words its tokens looked at, layer by layer.
 With --image-prompt a part of a picture is given: its top rows of codes, or all but a rectangle of them.
 """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Devices:
-  """As `sharding.MeshShape`, which imports JAX: help has to come at once."""
-
-  data: int = -1
-  """Each draws a part of every batch; -1: all that are left."""
-  fsdp: int = 1
-  """The same, and each holds a part of the weights."""
-  model: int = 1
-  """Over so many each layer is split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +53,7 @@ class Flags:
   rank: str | None = None
   """What ranks: clip, likelihood (the transformer's own), or a mix; CLIP where one is trained if not said."""
   mesh: Devices = Devices()
-  """Devices that draw."""
+  """Devices that draw, rank and look."""
   drawn: Path | None = None
   """Ranks again what was written there, and draws nothing."""
 
@@ -101,7 +90,6 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import progress
   from dalle_jax.sampling import ranking
   from dalle_jax.sampling.choose import SamplingConfig
-  from dalle_jax.sharding import MeshShape
   from dalle_jax.workdir import Workdir
 
   sampling = SamplingConfig(
@@ -131,7 +119,7 @@ def run(argv: list[str]) -> int:
       strict=bare["--strict"],
       against=given.against,
       rank_by=rank_by,
-      mesh=MeshShape(**dataclasses.asdict(given.mesh)),
+      mesh=given.mesh.shape(),
       attention=bare["--attention"],
       progress=tell,
       say=lambda line: print(line, file=sys.stderr),
@@ -147,7 +135,7 @@ def _again(given: Flags, directory: str, captions: list[str], rest: list[str], r
   from dalle_jax.commands import progress
   from dalle_jax.workdir import Workdir
 
-  known = ("--drawn", "--keep", "--rank", "--out", "--batch")
+  known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
   drawing = [flag for word in rest if word.startswith("--") and (flag := word.split("=")[0]) not in known]
   if captions or drawing:
     what = drawing[0] if drawing else f"the caption {captions[0][:40]!r}"
@@ -161,6 +149,7 @@ def _again(given: Flags, directory: str, captions: list[str], rest: list[str], r
       out=given.out or given.drawn,
       batch=given.batch,
       asked=rank_by,
+      mesh=given.mesh.shape(),
       progress=tell,
     )
   print(page)

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle score WORKDIR PICTURES --captions FILE [--retrieval] [--maps 64] [--batch 32] [--out DIR] [--strict]
+                   [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
        dalle score WORKDIR --data DIR [--split NAME] [--limit 64] [--retrieval] ...
 
 Writes scores.tsv, a line for each picture and its caption, heat maps of what was not expected where, and a page.
@@ -37,6 +39,8 @@ class Flags:
   """Pairs scored at the same time."""
   out: Path | None = None
   """Where to write; WORKDIR/scores if not said."""
+  mesh: Devices = Devices()
+  """Devices that score."""
 
   def __post_init__(self) -> None:
     for name, least in (("limit", 1), ("maps", 0), ("batch", 1)):
@@ -71,7 +75,7 @@ def run(argv: list[str]) -> int:
     print(line, file=sys.stderr)
   with progress.shown() as tell:
     scored = score.score(
-      evaluate.drawer(workdir),
+      evaluate.drawer(workdir, shape=given.mesh.shape()),
       workdir.tokenizer(),
       pairs,
       wanted,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, PyTree, UInt8
 
 from dalle_jax.models import dvae
+from dalle_jax.sampling.devices import Devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,18 +39,26 @@ class Reconstruction:
 
 
 def reconstruct(
-  params: PyTree, cfg: dvae.Config, images_BHWC: UInt8[np.ndarray, "B H W 3"]
+  params: PyTree,
+  cfg: dvae.Config,
+  images_BHWC: UInt8[np.ndarray, "B H W 3"],
+  devices: Devices = Devices(),
 ) -> tuple[UInt8[np.ndarray, "B H W 3"], Int[np.ndarray, "B h w"]]:
   """The pictures decoded from their most likely codes, and the codes."""
-  codes_Bhw = dvae.encode_images(params, cfg, images_BHWC)
+  codes_Bhw = dvae.encode_images(params, cfg, devices.put(images_BHWC))
   return np.asarray(dvae.decode_images(params, cfg, codes_Bhw)), np.asarray(codes_Bhw)
 
 
-def measure(params: PyTree, cfg: dvae.Config, batches: Iterable[UInt8[np.ndarray, "B H W 3"]]) -> Reconstruction:
+def measure(
+  params: PyTree,
+  cfg: dvae.Config,
+  batches: Iterable[UInt8[np.ndarray, "B H W 3"]],
+  devices: Devices = Devices(),
+) -> Reconstruction:
   """Measures over all pictures of the batches. Raises ValueError when there are none."""
   error, total, squares, counts_V, pictures = 0.0, 0.0, 0.0, np.zeros(cfg.vocab, np.int64), 0
   for images_BHWC in batches:
-    decoded_BHWC, codes_Bhw = reconstruct(params, cfg, images_BHWC)
+    decoded_BHWC, codes_Bhw = reconstruct(params, cfg, images_BHWC, devices)
     x_BHWC = images_BHWC / 255
     error += float(np.square(x_BHWC - decoded_BHWC / 255).sum())
     total, squares = total + x_BHWC.sum(axis=0), squares + float(np.square(x_BHWC).sum())

@@ -27,6 +27,7 @@ from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import caption, ranking
 from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.rankers import Weighted, mix
 
@@ -122,23 +123,27 @@ def evaluate(
   words: Words,
   protocol: Protocol,
   progress: Progress = lambda what, done, total: None,
+  devices: Devices = Devices(),
 ) -> Report:
   """Measures the stages on the data. progress: told what is done, how many of it, and of how many.
 
-  Raises UserError for a split that is not there, and for a ranking that is asked for where its model is not trained.
+  devices: where the stages' weights lie, and what is measured and drawn is split over. Raises UserError for a split
+  that is not there, and for a ranking that is asked for where its model is not trained.
   """
   split = examples.held_out_split(prepared, protocol.split)
-  draws = drawer(stages, protocol.batch)
+  draws = drawer(stages, protocol.batch, devices)
   rankings = _rankings(draws, protocol)
-  report = Report(split=split, protocol=protocol, losses=held_out_losses(stages, prepared, split, words, progress))
+  found = held_out_losses(stages, prepared, split, words, progress, devices)
+  report = Report(split=split, protocol=protocol, losses=found)
   vae = find(stages, DvaeObjective)
   if vae is None:
     return report
   held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=vae.objective.model.image, words=words)
-  report = dataclasses.replace(report, **_reconstructions(vae, held_out, progress))
+  report = dataclasses.replace(report, **_reconstructions(vae, held_out, progress, devices))
   writes = next((each for each in stages.values() if _image_first(each)), None)
   if writes and held_out.claims:
-    report = dataclasses.replace(report, written=_captions(writes, vae, prepared, split, words, protocol, progress))
+    written = _captions(writes, vae, prepared, split, words, protocol, progress, devices)
+    report = dataclasses.replace(report, written=written)
   if draws is None:
     return report
   report = dataclasses.replace(report, ranked=tuple(rankings))
@@ -162,7 +167,11 @@ def find(stages: Mapping[str, Trained], objective: type) -> Any:
   return next((stage for stage in stages.values() if isinstance(stage.objective, objective)), None)
 
 
-def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
+def drawer(
+  stages: Mapping[str, Trained],
+  batch: int,
+  devices: Devices = Devices(),
+) -> Drawer | None:
   """What draws with these stages; None without a dVAE or a text-first transformer. Without CLIP it ranks nothing."""
   text_to_image = find({name: each for name, each in stages.items() if not _image_first(each)}, TransformerNll)
   vae, clip = find(stages, DvaeObjective), find(stages, ClipContrastive)
@@ -177,6 +186,8 @@ def drawer(stages: Mapping[str, Trained], batch: int) -> Drawer | None:
     clip=clip and clip.objective.model,
     clip_params=clip and clip.params,
     batch=batch,
+    mesh=devices.mesh,
+    rules=devices.rules,
   )
 
 
@@ -185,7 +196,12 @@ def _image_first(stage: Trained) -> bool:
 
 
 def held_out_losses(
-  stages: Mapping[str, Trained], prepared: Prepared, split: str, words: Words, progress: Progress
+  stages: Mapping[str, Trained],
+  prepared: Prepared,
+  split: str,
+  words: Words,
+  progress: Progress,
+  devices: Devices = Devices(),
 ) -> dict[str, dict[str, float]]:
   """Each stage's metrics on the first examples of the split, in equal batches of the size it was trained with."""
   vae, found = find(stages, DvaeObjective), {}
@@ -197,13 +213,15 @@ def held_out_losses(
     size = size or stage.objective.model.image
     held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=size, words=words)
     frozen = {"dvae": vae.params} if vae else {}
-    batches = _batches(stage, held_out, vae)
-    found[name] = losses.held_out(stage.objective, stage.params, frozen, batches, step=stage.step)
+    batches = _batches(stage, held_out, vae, devices)
+    found[name] = losses.held_out(stage.objective, stage.params, frozen, batches, step=stage.step, devices=devices)
   progress("held-out losses", len(stages), len(stages))
   return found
 
 
-def _batches(stage: Trained, held_out: Examples, vae: Trained | None) -> Iterator[dict[str, np.ndarray]]:
+def _batches(
+  stage: Trained, held_out: Examples, vae: Trained | None, devices: Devices
+) -> Iterator[dict[str, np.ndarray]]:
   total = len(held_out.captions)
   size = min(stage.batch, total)
   for begin in range(0, total - size + 1, size):
@@ -211,18 +229,18 @@ def _batches(stage: Trained, held_out: Examples, vae: Trained | None) -> Iterato
     if isinstance(stage.objective, DvaeObjective):
       del batch["text"]
     elif isinstance(stage.objective, TransformerNll) == (stage.objective.dvae is None):
-      codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, batch.pop("image")))
+      codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, devices.put(batch.pop("image"))))
       batch["codes"] = codes_Nhw.reshape(size, -1)
     yield batch
 
 
-def _reconstructions(vae: Trained, held_out: Examples, progress: Progress) -> dict[str, Any]:
+def _reconstructions(vae: Trained, held_out: Examples, progress: Progress, devices: Devices) -> dict[str, Any]:
   cfg, images_NHWC, size = vae.objective.model, held_out.images_NHWC, min(64, len(held_out.captions))
   progress("reconstructions", 0, len(images_NHWC))
   parts = (images_NHWC[i : i + size] for i in range(0, len(images_NHWC), size))
-  measured = reconstruction.measure(vae.params, cfg, parts)
+  measured = reconstruction.measure(vae.params, cfg, parts, devices)
   few_NHWC = images_NHWC[:PAIRS]
-  pairs_2NHWC = np.stack([few_NHWC, reconstruction.reconstruct(vae.params, cfg, few_NHWC)[0]])
+  pairs_2NHWC = np.stack([few_NHWC, reconstruction.reconstruct(vae.params, cfg, few_NHWC, devices)[0]])
   progress("reconstructions", len(images_NHWC), len(images_NHWC))
   return {"reconstruction": measured, "pairs_2NHWC": pairs_2NHWC}
 
@@ -235,12 +253,13 @@ def _captions(
   words: captioning.Spells,
   protocol: Protocol,
   progress: Progress,
+  devices: Devices,
 ) -> Written:
   """Writes captions of the split's pictures and judges them."""
   model, pictures = writes.objective.model, vae.objective.model
   asked = examples.first(prepared, split, protocol.captions, size=pictures.image, words=words)
   parts = [asked.images_NHWC[i : i + 64] for i in range(0, len(asked.captions), 64)]
-  codes_Nhw = np.concatenate([np.asarray(dvae.encode_images(vae.params, pictures, part)) for part in parts])
+  codes_Nhw = np.concatenate([np.asarray(dvae.encode_images(vae.params, pictures, devices.put(p))) for p in parts])
   text_CNT, loglik_CN = caption.write(
     transformer.in_compute_dtype(writes.params, model),
     codes_Nhw.reshape(len(codes_Nhw), -1),
@@ -250,6 +269,7 @@ def _captions(
     model=model,
     sampling=protocol.sampling,
     words=words.size,
+    devices=devices,
     progress=_Told(f"writing captions of {split}", len(asked.captions) * protocol.samples, progress),
   )
   texts = [[words.decode(ids) for ids in each] for each in text_CNT.tolist()]
@@ -358,7 +378,8 @@ def _reconstruct_all(
   draws: Drawer, images_NHWC: UInt8[np.ndarray, "N H W 3"], size: int = 64
 ) -> UInt8[np.ndarray, "N H W 3"]:
   parts = [images_NHWC[i : i + size] for i in range(0, len(images_NHWC), size)]
-  return np.concatenate([reconstruction.reconstruct(draws.dvae_params, draws.dvae, part)[0] for part in parts])
+  how = (draws.dvae_params, draws.dvae)
+  return np.concatenate([reconstruction.reconstruct(*how, part, draws.devices)[0] for part in parts])
 
 
 def _scores(drawn: Drawn, chosen: Ranking) -> Float[np.ndarray, " N"]:

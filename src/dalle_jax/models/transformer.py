@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import layers
-from dalle_jax.ops.sparse_attention import Pattern, attend, decode, decode_text
+from dalle_jax.ops.sparse_attention import Pattern, attend, decode, decode_text, given_text
 from dalle_jax.ops.sparse_attention.kept import ATTENTION
 from dalle_jax.sharding import constrain, parts
 
@@ -156,7 +156,10 @@ class Block(nn.Module):
   def __call__(
     self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Place = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
-    """The whole stream without a cache; with one its start, or the row or position j alone of what is drawn."""
+    """The whole stream without a cache; with one its start, or the row or position j alone of what is drawn.
+
+    With the text alone as the cache it is the whole image after it.
+    """
     lay = _layout(x_BLD, cache)
     o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j)
     x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
@@ -164,6 +167,8 @@ class Block(nn.Module):
 
   def _attend(self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place) -> tuple[Array, PyTree | None]:
     pattern = self.cfg.pattern(self.kind)
+    if isinstance(cache, given_text.Text):
+      return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
     if cache is None:
       return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
     cached = decode_text if isinstance(cache, decode_text.Cache) else decode
@@ -262,6 +267,13 @@ class Transformer(nn.Module):
     x_BWD += (self.row.table()[row.row][None] + self.column.table())[None]
     return self._blocks(x_BWD, caches, row)[1]
 
+  def image_features(self, codes_BN: Int[Array, "B N"], texts: Caches) -> Float[Array, "B N D"]:
+    """What the image head reads of pictures, as `features` has it, after captions that were read: `texts_of`.
+
+    B is a multiple of the captions' number: the first of them is that of the first rows.
+    """
+    return self.norm(self._blocks(self._embed_image(codes_BN), texts, None)[0])
+
   def decode_step(
     self, code_B: Int[Array, " B"], caches: Caches, j: Int[Array, ""]
   ) -> tuple[Float[Array, "B V"], Caches]:
@@ -337,6 +349,11 @@ def _of_layers(cfg: Config, cache: Callable[[str], PyTree]) -> Caches:
   return Caches(periods, tuple(cache(kind) for kind in cfg.kinds()[cfg.scanned * len(cfg.mix) :]))
 
 
+def texts_of(caches: Caches) -> Caches:
+  """Of what `prefill` made of captions their keys and values alone."""
+  return jax.tree.map(given_text.text_of, caches, is_leaf=lambda x: isinstance(x, decode.Cache))
+
+
 def repeat(caches: Caches, samples: int) -> Caches:
   """What `prefill` made of captions, for so many samples of each, which follow one another."""
   stacked = jax.vmap(lambda cache: decode.repeat(cache, samples))
@@ -366,7 +383,8 @@ def unroll(params: PyTree, cfg: Config) -> tuple[PyTree, Config]:
 
 
 def _layout(x_BLD: Array, caches: PyTree | None) -> Layout:
-  if caches is None:
+  first = caches.tail[0] if isinstance(caches, Caches) else caches
+  if first is None or isinstance(first, given_text.Text):
     return Layout("batch", None, "batch")
   return Layout(_if_enough("rows", x_BLD), "embed", _if_enough("batch", x_BLD))
 

@@ -10,25 +10,36 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import seen, transformer
 from dalle_jax.models.seen import Seen
 from dalle_jax.ops.sparse_attention import attention_weights
+from dalle_jax.sampling.devices import scope
+from dalle_jax.sharding import Rules
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "rules"))
 def on_text(
-  params: PyTree, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"], *, model: transformer.Config
+  params: PyTree,
+  text_BT: Int[Array, "B T"],
+  codes_BN: Int[Array, "B N"],
+  *,
+  model: transformer.Config,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
 ) -> Float[Array, "A B N T"]:
   """The weights of every image position on every text position, their mean over heads; the rest is on the picture.
 
-  Raises UserError for a model whose image comes first: its image positions see no text.
+  mesh: where the parameters lie, by these rules; pictures are split over it, and have to divide. Raises UserError for a
+  model whose image comes first: its image positions see no text.
   """
   if model.order != "text_first":
     raise UserError("this transformer's image tokens come before the text: they look at no caption")
-  return jnp.stack(seen.by_layer(params, model, text_BT, codes_BN, mean_over_heads))
+  with scope(mesh, rules):
+    return jnp.stack(seen.by_layer(params, model, text_BT, codes_BN, mean_over_heads))
 
 
 def mean_over_heads(layer: Seen) -> Float[Array, "B N T"]:

@@ -16,11 +16,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
+from dalle_jax.sampling.devices import Devices, scope
+from dalle_jax.sharding import Rules
 
 
 class Described(NamedTuple):
@@ -49,21 +53,23 @@ def write(
   model: transformer.Config,
   sampling: SamplingConfig,
   words: int,
+  devices: Devices = Devices(),
   progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Int[np.ndarray, "C S T"], Float[np.ndarray, "C S"]]:
   """`describe` for any number of pictures, S = num captions of each, `batch` captions or one picture's at a time.
 
-  progress: told after each batch how many captions it brought.
+  devices: that write, each a part of every batch; progress: told after each batch how many captions it brought.
   """
-  at_once, key, parts = min(max(1, batch // num), len(codes_CN)), jax.random.key(seed), []
+  at_once, samples = devices.filled(min(max(1, batch // num), len(codes_CN)), num)
+  key, parts = jax.random.key(seed), []
   for first in range(0, len(codes_CN), at_once):
     # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
     number_C = np.minimum(np.arange(first, first + at_once), len(codes_CN) - 1)
-    codes = jnp.asarray(codes_CN[number_C], jnp.int32)
-    how = {"model": model, "sampling": sampling, "words": words}
-    drawn = describe(params, codes, key, jnp.asarray(number_C), jnp.arange(num), **how)
+    codes = devices.put(codes_CN[number_C].astype(np.int32))
+    how = {"model": model, "sampling": sampling, "words": words, "mesh": devices.mesh, "rules": devices.rules}
+    drawn = describe(params, codes, key, jnp.asarray(number_C), jnp.arange(samples), **how)
     wanted = min(at_once, len(codes_CN) - first)
-    parts.append([np.asarray(x)[:wanted] for x in drawn])
+    parts.append([np.asarray(x)[:wanted, :num] for x in drawn])
     progress(num * wanted)
   text_CST, loglik_CS = (np.concatenate(each) for each in zip(*parts))
   return text_CST, loglik_CS
@@ -74,7 +80,7 @@ def tokens(text_CST: Int[np.ndarray, "*captions T"], model: transformer.Config) 
   return (text_CST < model.text_vocab).sum(-1) + 1
 
 
-@functools.partial(jax.jit, static_argnames=("model", "sampling", "words"))
+@functools.partial(jax.jit, static_argnames=("model", "sampling", "words", "mesh", "rules"))
 def describe(
   params: PyTree,
   codes_CN: Int[Array, "C N"],
@@ -85,16 +91,35 @@ def describe(
   model: transformer.Config,
   sampling: SamplingConfig,
   words: int | None = None,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
 ) -> Described:
   """The captions numbered `sample_S` of the pictures numbered `picture_C`, whose codes are given.
 
   key: of the seed; with the two numbers it names the noise, so a caption does not depend on what is written beside it.
-  words: ids that the tokenizer has, where those are fewer than the model knows. Raises UserError for a model that is
-  text-first, or with guidance, which is for pictures.
+  words: ids that the tokenizer has, where those are fewer than the model knows. mesh: where the parameters lie, by
+  these rules; rows are split over it. Raises UserError for a model that is text-first, with guidance, which is for
+  pictures, or where the rows, C S, do not divide over the mesh.
   """
   check_describes(model)
   if sampling.guidance != 1:
     raise UserError(f"got guidance={sampling.guidance}: captions are written without, leave it at 1")
+  if mesh:
+    sharding.check_batch(codes_CN.shape[0] * sample_S.shape[0], 1, mesh, rules)
+  with scope(mesh, rules):
+    return _describe(params, codes_CN, key, picture_C, sample_S, model, sampling, words)
+
+
+def _describe(
+  params: PyTree,
+  codes_CN: Array,
+  key: Array,
+  picture_C: Array,
+  sample_S: Array,
+  model: transformer.Config,
+  sampling: SamplingConfig,
+  words: int | None,
+) -> Described:
   params, model = transformer.unroll(params, model)
   net = transformer.Transformer(model)
   pictures, samples = codes_CN.shape[0], sample_S.shape[0]

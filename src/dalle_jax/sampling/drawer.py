@@ -4,7 +4,6 @@ C captions, S samples of each in one batch, N samples of a caption in all, T tex
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -13,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree, UInt8
 
-from dalle_jax import sharding
 from dalle_jax.models import clip as clip_lib
 from dalle_jax.models import dvae, transformer
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.devices import Devices, even_part
 from dalle_jax.sampling.generate import generate
 from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Weighted, mix
 from dalle_jax.sharding import Rules
@@ -57,6 +56,11 @@ class Drawer:
   mesh: Mesh | None = None
   rules: Rules = Rules()
   weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def devices(self) -> Devices:
+    """Where rows go."""
+    return Devices(mesh=self.mesh, rules=self.rules)
 
   def draw(
     self,
@@ -106,11 +110,11 @@ class Drawer:
     """What ranks where nothing else is asked for: CLIP, where there is one."""
     if self.clip is None:
       return {}
-    return {"clip": Weighted(ranker=ClipCosine(model=self.clip, params=self.clip_params))}
+    return {"clip": Weighted(ranker=ClipCosine(model=self.clip, params=self.clip_params, devices=self.devices))}
 
   def own_likelihood(self) -> OwnLikelihood:
     """The ranker that asks the transformer itself."""
-    return OwnLikelihood(model=self.transformer, params=self.transformer_params)
+    return OwnLikelihood(model=self.transformer, params=self.transformer_params, devices=self.devices)
 
   def scores(
     self,
@@ -150,12 +154,12 @@ class Drawer:
 
   def decode(self, codes_NP: Int[np.ndarray, "N P"]) -> UInt8[np.ndarray, "N H W 3"]:
     """The pictures of codes in raster order."""
-    codes_Nhw = self._over_the_mesh(codes_NP.reshape(-1, self.dvae.grid, self.dvae.grid))
+    codes_Nhw = self.devices.put(codes_NP.reshape(-1, self.dvae.grid, self.dvae.grid))
     return np.asarray(dvae.decode_images(self.dvae_params, self.dvae, codes_Nhw))
 
   def encode(self, images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
     """The codes of pictures as large as the dVAE's, or of their upper parts."""
-    return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, jnp.asarray(images_NHWC)))
+    return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, self.devices.put(images_NHWC)))
 
   def _decode_in_batches(self, codes_KP: Int[np.ndarray, "K P"]) -> UInt8[np.ndarray, "K H W 3"]:
     parts = [self.decode(codes_KP[i : i + self.batch]) for i in range(0, len(codes_KP), self.batch)]
@@ -163,22 +167,9 @@ class Drawer:
 
   def _plan(self, captions: int, num: int) -> tuple[int, int]:
     """Captions, and samples of each, in a batch: as even as can be, and no more than `batch` pictures."""
-    samples, parts = _even_part(num, self.batch), self._parts()
-    beside = _even_part(captions, max(1, self.batch // samples)) if samples == num else 1
-    # Rows have to divide over the mesh: by more captions where there are so many, else by samples that are let go of.
-    step = parts // math.gcd(samples, parts)
-    return (_multiple(beside, step), samples) if step <= beside else (1, _multiple(samples, parts))
-
-  def _parts(self) -> int:
-    return sharding.batch_parts(self.mesh, self.rules) if self.mesh else 1
-
-  def _over_the_mesh(self, rows: np.ndarray) -> jax.Array:
-    """Split as a batch is, where the rows divide; whole on each device else."""
-    if self.mesh is None:
-      return jnp.asarray(rows)
-    whole = len(rows) % self._parts()
-    layout = sharding.replicated(self.mesh) if whole else sharding.batch_sharding(self.mesh, self.rules, rows.ndim)
-    return jax.device_put(rows, layout)
+    samples = even_part(num, self.batch)
+    beside = even_part(captions, max(1, self.batch // samples)) if samples == num else 1
+    return self.devices.filled(beside, samples)
 
   def _codes(
     self,
@@ -205,11 +196,3 @@ class Drawer:
         rules=self.rules,
       )
     )
-
-
-def _even_part(total: int, most: int) -> int:
-  return math.ceil(total / math.ceil(total / most))
-
-
-def _multiple(count: int, of: int) -> int:
-  return -(-count // of) * of

@@ -68,7 +68,9 @@ def read(folder: Path) -> Draws:
       )
   except OSError as error:
     raise UserError(
-      f"cannot read {file}: {error.strerror or error}; `dalle sample --out {folder}` writes it"
+      f"cannot read {file}: {error.strerror or error}; `dalle sample` and `dalle probe` write it: draw anew"
     ) from error
   except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-    raise UserError(f"{file} is not what `dalle sample` wrote: {str(error)[:80]}; draw again with --out") from error
+    raise UserError(
+      f"{file} is not what `dalle sample` or `dalle probe` wrote: {str(error)[:80]}; draw anew"
+    ) from error

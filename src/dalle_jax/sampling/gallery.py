@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def write_gallery(
   *,
   title: str,
   about: dict[str, Any],
-  attention: Callable[[Sample], Image.Image] | None = None,
+  attention: Callable[[Sequence[Sample]], Iterator[Image.Image]] | None = None,
 ) -> Path:
   """Writes what was drawn under `out` and returns its index.html; the samples of a caption come best first.
 
@@ -91,15 +91,16 @@ def write_gallery(
       out/samples.jsonl                     a line each: caption, numbers, seed, codes, scores, file, and `about`
       out/index.html                        no script, nothing from the network
 
-  about: what made them (experiment, digests, sampling), on the page and in every line; attention: makes a sheet of maps
-  of each sample, which is written as CAPTION/00-attention.png beside it. What an earlier call wrote there is removed.
-  Raises UserError if `out` can't be written.
+  about: what made them (experiment, digests, sampling), on the page and in every line; attention: makes sheets of maps
+  of the samples, in their order, each of which is written as CAPTION/00-attention.png beside it. What an earlier call
+  wrote there is removed. Raises UserError if `out` can't be written.
   """
   numbers = sorted({each.caption_number for each in samples})
   groups = {number: [each for each in samples if each.caption_number == number] for number in numbers}
   try:
     out.mkdir(parents=True, exist_ok=True)
     remove_earlier(out)
+    sheets = attention([each for group in groups.values() for each in group]) if attention else None
     sections, rows = [], []
     for number, group in groups.items():
       folder = f"{number:03d}-{slug(group[0].caption)}"
@@ -107,8 +108,8 @@ def write_gallery(
       for each, file in zip(group, files):
         save_picture(each.image_HWC, out / file)
         rows.append(row(each, file, about))
-        if attention is not None:
-          attention(each).save(out / _attention_file(file))
+        if sheets is not None:
+          next(sheets).save(out / _attention_file(file))
       contact_sheet([each.image_HWC for each in group], [label(each) for each in group]).save(
         out / folder / "sheet.png"
       )

@@ -9,7 +9,6 @@ C captions, D with what guidance leads away from, S samples of each, B = C S row
 N image tokens, W grid, V codebook.
 """
 
-import contextlib
 import functools
 
 import jax
@@ -22,6 +21,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.ops.sparse_attention import decode
 from dalle_jax.sampling.choose import SamplingConfig, choose, guide, sample_keys
+from dalle_jax.sampling.devices import scope
 from dalle_jax.sharding import Rules
 
 
@@ -59,7 +59,7 @@ def generate(
   check_draws(model)
   if mesh:
     sharding.check_batch(text_CT.shape[0] * sample_S.shape[0], 1, mesh, rules)
-  with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
+  with scope(mesh, rules):
     return _generate(params, text_CT, key, caption_C, sample_S, model, sampling, given_CN, against_CT)
 
 

@@ -12,7 +12,6 @@ such a stream does not tell is ln p(caption | picture): only Bayes' rule does, o
 B pairs, P pictures, C captions, T text positions, N image tokens.
 """
 
-import contextlib
 import functools
 from typing import NamedTuple
 
@@ -21,9 +20,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
-from dalle_jax import sharding
 from dalle_jax.models import transformer
 from dalle_jax.objectives.token_nll import token_nll
+from dalle_jax.sampling.devices import scope
 from dalle_jax.sharding import Rules
 
 MOST_SCORES = 2**26  # float32 scores of classes that are in memory at the same time
@@ -52,7 +51,7 @@ def log_likelihoods(
   The heads' scores never exist whole where they are more than `most_scores` numbers: the classes are taken in parts.
   mesh: where the parameters lie, by these rules.
   """
-  with sharding.in_scope(mesh, rules) if mesh else contextlib.nullcontext():
+  with scope(mesh, rules):
     net = transformer.Transformer(model)
     text_BTD, image_BND = net.apply({"params": params}, text_BT, codes_BN, method="features")
     return LogLikelihoods(
@@ -76,6 +75,42 @@ def image_given_caption(
   With `no_caption` as the text it is ln p(picture), and the difference of the two their mutual information.
   """
   return jnp.sum(log_likelihoods(params, text_BT, codes_BN, model=model, mesh=mesh, rules=rules).image_BN, axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "rules"))
+def read_captions(
+  params: PyTree,
+  text_CT: Int[Array, "C T"],
+  *,
+  model: transformer.Config,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
+) -> transformer.Caches:
+  """What a text-first model keeps of captions, for `image_given_read` of any number of pictures."""
+  with scope(mesh, rules):
+    caches = transformer.init_caches(model, text_CT.shape[0])
+    net = transformer.Transformer(model)
+    return transformer.texts_of(net.apply({"params": params}, text_CT, caches, method="prefill"))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mesh", "rules"))
+def image_given_read(
+  params: PyTree,
+  texts: transformer.Caches,
+  codes_BN: Int[Array, "B N"],
+  *,
+  model: transformer.Config,
+  mesh: Mesh | None = None,
+  rules: Rules = Rules(),
+) -> Float[Array, " B"]:
+  """`image_given_caption` of pictures with captions that `read_captions` has read: the text's rows are not computed.
+
+  B is a multiple of the captions' number: the first of them is that of the first rows.
+  """
+  with scope(mesh, rules):
+    net = transformer.Transformer(model)
+    image_BND = net.apply({"params": params}, codes_BN, texts, method="image_features")
+    return jnp.sum(_of_head(params["image_head"], image_BND, codes_BN, MOST_SCORES), axis=-1)
 
 
 def no_caption(model: transformer.Config, count: int) -> Int[Array, "B T"]:

@@ -18,8 +18,9 @@ from jaxtyping import Float, Int, PyTree, UInt8
 
 from dalle_jax.models import clip, transformer
 from dalle_jax.sampling import likelihood, rerank
+from dalle_jax.sampling.devices import Devices
 
-LIKELIHOOD_ROWS = 16  # whole streams that are in memory at the same time
+LIKELIHOOD_ROWS = 16  # whole streams that are in a device's memory at the same time
 
 
 class Candidates(NamedTuple):
@@ -44,10 +45,12 @@ class ClipCosine:
 
   model: clip.Config
   params: PyTree
+  devices: Devices = Devices()
 
   def __call__(self, candidates: Candidates) -> Float[np.ndarray, "C S"]:
     captions, samples, *shape = candidates.images_CSHWC.shape
-    pictures_RE = rerank.embed_pictures(self.params, self.model, candidates.images_CSHWC.reshape(-1, *shape))
+    images_RHWC = self.devices.put(candidates.images_CSHWC.reshape(-1, *shape))
+    pictures_RE = rerank.embed_pictures(self.params, self.model, images_RHWC)
     text_CE = rerank.embed_captions(self.params, self.model, jnp.asarray(candidates.text_CT))
     pictures_CSE = pictures_RE.reshape(captions, samples, -1)
     return np.asarray(jnp.einsum("ce,cse->cs", text_CE, pictures_CSE), np.float32)
@@ -64,6 +67,7 @@ class OwnLikelihood:
 
   model: transformer.Config
   params: PyTree
+  devices: Devices = Devices()
 
   def __call__(self, candidates: Candidates) -> Float[np.ndarray, "C S"]:
     captions, samples, total = candidates.codes_CSP.shape
@@ -76,12 +80,14 @@ class OwnLikelihood:
     return np.asarray(likelihood.no_caption(self.model, rows))
 
   def _nats(self, text_RT: Int[np.ndarray, "R T"], codes_RP: Int[np.ndarray, "R P"]) -> Float[np.ndarray, " R"]:
+    at_once, how = LIKELIHOOD_ROWS * self.devices.parts, {"mesh": self.devices.mesh, "rules": self.devices.rules}
     found = []
-    for first in range(0, len(codes_RP), LIKELIHOOD_ROWS):
+    for first in range(0, len(codes_RP), at_once):
       # A last, smaller part would be compiled anew, so it is filled up with its last row.
-      rows = np.minimum(np.arange(first, first + LIKELIHOOD_ROWS), len(codes_RP) - 1)
-      text_BT, codes_BN = jnp.asarray(text_RT[rows]), jnp.asarray(codes_RP[rows])
-      found.append(np.asarray(likelihood.image_given_caption(self.params, text_BT, codes_BN, model=self.model)))
+      rows = np.minimum(np.arange(first, first + at_once), len(codes_RP) - 1)
+      text_BT, codes_BN = (self.devices.put(each[rows]) for each in (text_RT, codes_RP))
+      nats_B = likelihood.image_given_caption(self.params, text_BT, codes_BN, model=self.model, **how)
+      found.append(np.asarray(nats_B))
     return np.concatenate(found)[: len(codes_RP)]
 
 

@@ -98,6 +98,16 @@ def test_the_ceiling_is_the_judge_on_the_dvae_s_reconstruction_of_the_truth(draw
     assert outcome.ceiling == judge(item.cut(whole_SSC), item)
 
 
+def test_eight_devices_complete_what_one_completes(drawer, asked, outcomes):
+  mesh, rules = sharding.make_mesh(sharding.MeshShape(data=4, fsdp=2)), sharding.Rules()
+  boxed = jax.eval_shape(TransformerNll(model=drawer.transformer).init, jax.random.key(0))
+  params = jax.device_put(drawer.transformer_params, sharding.shardings(boxed, mesh, rules))
+  over = dataclasses.replace(drawer, mesh=mesh, rules=rules, transformer_params=params)
+  for one, eight in zip(outcomes, protocol.complete(over, TEXT, asked), strict=True):
+    np.testing.assert_array_equal(one.completed_SSC, eight.completed_SSC)
+    assert (one.verdict, one.ceiling) == (eight.verdict, eight.ceiling)
+
+
 def test_nothing_of_the_answer_reaches_the_completed_picture(drawer, asked, outcomes):
   changed = []
   for item in asked:
