@@ -38,9 +38,19 @@ def test_all_three_sides_are_timed_and_told(capsys):
     assert found[f"ratio_{side}"] == pytest.approx(found[f"{side}_s_per_token"] / found["s_per_token"])
     spread = found[f"{side}_spread_s"]
     assert 0 < spread["min"] <= found[f"{side}_s_per_token"] <= spread["max"]
+  assert "given_s_per_token" not in found
   told = TEXTS["sample"](found)
   assert f"dense cache: {found['dense_s_per_token']:.4g} s a token, {found['ratio_dense']:.2f} times as long" in told
   assert "no cache: " in told
+
+
+def test_pictures_whose_top_is_given_are_timed_too(capsys):
+  assert cli.main(["bench", "sample", *TINY, "--given-rows", "2", "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["ratio_given"] == pytest.approx(found["given_s_per_token"] / found["s_per_token"])
+  assert f"top rows given: {found['given_s_per_token']:.4g} s a token" in TEXTS["sample"](found)
+  assert cli.main(["bench", "sample", *TINY, "--given-rows", "4"]) == 2
+  assert "got given_rows=4, wanted 0 (none) to 3 of the grid's 4" in capsys.readouterr().err
 
 
 def test_cache_bytes_are_those_of_the_papers_largest_model():

@@ -92,17 +92,22 @@ def train_step_timer(shape: Shape) -> Timer:
   return timer
 
 
-def sample_timer(shape: Shape) -> Timer:
-  """Drawing `batch` pictures' codes of one caption, caches and all; divide by grid² for seconds a token."""
+def sample_timer(shape: Shape, given_rows: int = 0) -> Timer:
+  """Drawing `batch` pictures' codes of one caption, caches and all; divide by grid² for seconds a token.
+
+  given_rows: of the grid, from the top, whose codes are not drawn.
+  """
   model, sampling = shape.model(), SamplingConfig()
   objective = TransformerNll(model=model)
   params = jax.jit(lambda: sharding.unbox(objective.init(jax.random.key(shape.seed))))()
-  text_CT = jnp.asarray(random_batch(shape)["text"][:1])
+  text_CT, codes_CN = (jnp.asarray(random_batch(shape)[name][:1]) for name in ("text", "codes"))
+  given_CN = codes_CN.at[:, given_rows * shape.grid :].set(-1) if given_rows else None
   key, numbers = jax.random.key(shape.seed), jnp.arange(shape.batch)
+  how = {"model": model, "sampling": sampling, "given_CN": given_CN}
 
   def timer() -> float:
     begin = time.perf_counter()
-    codes_CSN = generate(params, text_CT, key, jnp.zeros(1, jnp.int32), numbers, model=model, sampling=sampling)
+    codes_CSN = generate(params, text_CT, key, jnp.zeros(1, jnp.int32), numbers, **how)
     codes_CSN.block_until_ready()
     return time.perf_counter() - begin
 

@@ -4,7 +4,8 @@
     dense       every layer keeps keys and values of the whole stream for every sample, and looks at all of them, masked
     recompute   the whole stream anew for every token
 
-All three draw the same tokens under the same noise. `dense_cache` is written out here, from the same weights.
+All three draw the same tokens under the same noise. `dense_cache` is written out here, from the same weights. Where
+rows of the pictures are given, ours is timed on the others too.
 
 B samples of one caption, L = T + N stream, T text, N image, D width, H heads, K head dim, V codebook.
 """
@@ -26,7 +27,7 @@ from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.ops.sparse_attention import Pattern
 from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
 
-OURS, DENSE, RECOMPUTE = "ours", "dense", "recompute"
+OURS, DENSE, RECOMPUTE, GIVEN = "ours", "dense", "recompute", "given"
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling"))
@@ -103,16 +104,22 @@ def _attend(
   return o_BPHK, (k_BHLK, v_BHLK)
 
 
-def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5) -> dict[str, Any]:
+def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5, given_rows: int = 0) -> dict[str, Any]:
   """Seconds a token of the whole batch, samples of one caption, of each side in alternating runs.
 
   Keys: s_per_token and tokens_per_s (ours), SIDE_s_per_token, ratio_SIDE (above 1: ours is faster), SIDE_cache_bytes,
-  and those of `bench.report`. Recomputing costs every token the same, so one token of it is timed.
+  and those of `bench.report`. Recomputing costs every token the same, so one token of it is timed. given_rows: of the
+  grid, whose codes are given; the side "given" is ours then, a token of all, given or drawn. Raises UserError for more
+  rows than there are.
   """
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
+  if not 0 <= given_rows < shape.grid:
+    raise UserError(f"got given_rows={given_rows}, wanted 0 (none) to {shape.grid - 1} of the grid's {shape.grid}")
   timers = {OURS: bench.sample_timer(shape), DENSE: _dense_timer(shape), RECOMPUTE: _recompute_timer(shape)}
-  tokens = {OURS: shape.grid**2, DENSE: shape.grid**2, RECOMPUTE: 1}
+  tokens = {OURS: shape.grid**2, DENSE: shape.grid**2, RECOMPUTE: 1, GIVEN: shape.grid**2}
+  if given_rows:
+    timers[GIVEN] = bench.sample_timer(shape, given_rows)
   for _ in range(warmup):
     for timer in timers.values():
       timer()
@@ -120,7 +127,7 @@ def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5) -> dict[str
   seconds = {side: [each[side] for each in rounds] for side in timers}
   median = {side: statistics.median(found) for side, found in seconds.items()}
   result = {"s_per_token": median[OURS], "tokens_per_s": shape.batch / median[OURS]}
-  for side in (DENSE, RECOMPUTE):
+  for side in timers.keys() - {OURS}:
     result |= {f"{side}_s_per_token": median[side], f"ratio_{side}": median[side] / median[OURS]}
     result[f"{side}_spread_s"] = bench.spread(seconds[side])
   return result | cache_bytes(shape) | bench.report("sample", shape, seconds[OURS])

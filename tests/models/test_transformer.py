@@ -13,7 +13,7 @@ from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
 from dalle_jax.objectives.transformer import TransformerNll
-from dalle_jax.ops.sparse_attention import Pattern
+from dalle_jax.ops.sparse_attention import Pattern, decode
 
 TEXT, GRID = 4, 4
 IMAGE = GRID**2
@@ -409,16 +409,57 @@ def test_drawing_step_by_step_gives_the_logits_of_the_whole_stream(scan):
   cfg = tiny(layers=3, mix=("row", "column"), last="conv", scan=scan)
   params, (text, codes) = drawn(cfg), tokens(cfg)
   expected = np.asarray(forward(cfg)(params, text, codes).image_BNV)
-  net = transformer.Transformer(cfg)
-  step, prefill = (
-    jax.jit(functools.partial(net.apply, {"params": params}, method=method), compiler_options=QUICK)
-    for method in ("decode_step", "prefill")
-  )
-  for prompt in (0, 5):
-    caches = prefill(text, transformer.init_caches(cfg, 2), codes[:, :prompt])
-    for j in range(prompt, IMAGE):
+  step, prefill, prefill_row = drawing(cfg, params)
+  for given in (0, 6):
+    caches = prefill(text, transformer.init_caches(cfg, 2))
+    for row in range(math.ceil(given / GRID)):
+      caches = prefill_row(codes, caches, decode.Row(jnp.int32(row), jnp.int32(given)))
+    for j in range(given, IMAGE):
       logits, caches = step(codes[:, max(j - 1, 0)], caches, jnp.int32(j))
       assert np.abs(logits - expected[:, j]).max() <= 1e-5 * np.abs(expected).max()
+
+
+def drawing(cfg, params):
+  """A step, the text, and a row of what is given, compiled."""
+  apply = functools.partial(transformer.Transformer(cfg).apply, {"params": params})
+  methods = ("decode_step", "prefill", "prefill_row")
+  return [jax.jit(functools.partial(apply, method=method), compiler_options=QUICK) for method in methods]
+
+
+@pytest.mark.parametrize(
+  ("scan", "remat"), [(True, "none"), pytest.param(True, "full", marks=pytest.mark.slow), (False, "none")]
+)
+def test_rows_of_given_codes_leave_the_caches_that_steps_leave(scan, remat):
+  cfg = tiny(layers=9, mix=KINDS, last="row", scan=scan, remat=remat)
+  params, (text, codes) = drawn(cfg), tokens(cfg)
+  step, prefill, prefill_row = drawing(cfg, params)
+  for given in (1, 6, IMAGE):
+    stepped = read = prefill(text, transformer.init_caches(cfg, 2))
+    for j in range(given):
+      _, stepped = step(codes[:, max(j - 1, 0)], stepped, jnp.int32(j))
+    # What stands where nothing is given, such as -1, must not matter.
+    known = jnp.where(jnp.arange(IMAGE) < given, codes, 0)
+    for row in range(math.ceil(given / GRID)):
+      read = prefill_row(known, read, decode.Row(jnp.int32(row), jnp.int32(given)))
+    for got, expected in zip(jax.tree.leaves(read), jax.tree.leaves(stepped), strict=True):
+      np.testing.assert_array_equal(got == 0, expected == 0)
+      assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_in_bfloat16_scores_after_given_codes_are_as_exact_as_those_of_the_whole_stream():
+  exact = tiny(layers=5, mix=KINDS, last="row")
+  half = dataclasses.replace(exact, dtype="bfloat16")
+  params, (text, codes) = drawn(exact), tokens(exact)
+  expected = np.asarray(forward(exact)(params, text, codes).image_BNV)
+  rounded = np.abs(forward(half)(params, text, codes).image_BNV - expected).max()
+  step, prefill, prefill_row = drawing(half, params)
+  given, caches = 2 * GRID - 1, prefill(text, transformer.init_caches(half, 2))
+  for row in range(2):
+    caches = prefill_row(codes, caches, decode.Row(jnp.int32(row), jnp.int32(given)))
+  assert {x.dtype for x in jax.tree.leaves(caches)} == {jnp.dtype("bfloat16")}
+  for j in range(given, IMAGE):
+    logits, caches = step(codes[:, j - 1], caches, jnp.int32(j))
+    assert np.abs(logits - expected[:, j]).max() <= 1.1 * rounded
 
 
 @pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])

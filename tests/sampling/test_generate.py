@@ -122,14 +122,14 @@ def test_guidance_on_eight_devices_is_that_on_one():
 MESH = sharding.MeshShape(data=2, fsdp=2, model=2)
 
 
-def on_a_mesh(cfg, params, **how):
+def on_a_mesh(cfg, params, given_CN=None, **how):
   """Drawn by eight devices, each with its part of the weights."""
   mesh = sharding.make_mesh(MESH)
   boxed = jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0))
   params = jax.device_put(params, sharding.shardings(boxed, mesh, sharding.Rules()))
   kernel = params["image_head"]["kernel"]
   assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0] // 2, kernel.shape[1] // 2)
-  return drawn(functools.partial(generate, mesh=mesh), cfg, params, **how)
+  return drawn(functools.partial(generate, mesh=mesh, given_CN=given_CN), cfg, params, **how)
 
 
 @pytest.mark.parametrize(("count", "samples"), [(1, 8), (2, 4), (4, 1), (3, 4)])
@@ -139,6 +139,18 @@ def test_eight_devices_draw_what_one_draws(count, samples):
   got = on_a_mesh(cfg, params, count=count, samples=samples)
   np.testing.assert_array_equal(got, drawn(generate, cfg, params, count=count, samples=samples))
   assert len(np.unique(got)) > 5
+
+
+@pytest.mark.parametrize(("count", "samples"), [(1, 8), (4, 2)])
+def test_eight_devices_complete_what_one_completes(count, samples):
+  cfg = config(("row", "column"), layers=3, last="conv")
+  params = weights(cfg)
+  given = np.random.default_rng(3).integers(0, cfg.image_vocab, (count, GRID**2))
+  given[:, 13:] = -1
+  how = {"count": count, "samples": samples, "sampling": SamplingConfig(guidance=2.0)}
+  alone = drawn(functools.partial(generate, given_CN=jnp.asarray(given)), cfg, params, **how)
+  np.testing.assert_array_equal(on_a_mesh(cfg, params, given_CN=jnp.asarray(given), **how), alone)
+  np.testing.assert_array_equal(alone[:, :, :13], np.repeat(given[:, None, :13], samples, axis=1))
 
 
 def test_on_a_mesh_weights_stay_where_they_are():

@@ -9,7 +9,8 @@ from toy_transformer import GRID, captions, config, weights
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
-from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling import generate as generate_module
+from dalle_jax.sampling.choose import SamplingConfig, choose
 from dalle_jax.sampling.generate import generate, generate_recompute
 from dalle_jax.sampling.prompts import DRAWN, Region, Top, read_picture, two_panels, unseen
 
@@ -39,6 +40,58 @@ def test_cached_drawing_beside_what_is_given_is_full_recomputation(stack, part):
   np.testing.assert_array_equal(got[..., stays], np.broadcast_to(given_P[stays], got[..., stays].shape))
   assert len(np.unique(got[..., ~stays])) > 5
   assert (got[..., ~stays] != drawn(generate, *stack, None)[..., ~stays]).any()  # they look at what is given
+
+
+@pytest.mark.parametrize("kind", ["full", "row", "column", "conv", "row_only", "conv_corner", "conv_clamped"])
+def test_however_many_codes_are_given_the_rest_is_full_recomputation(kind):
+  cfg = config((kind,))
+  params = weights(cfg)
+  for count in (1, GRID, 13, GRID**2 - 1):
+    given_P = np.where(np.arange(GRID**2) < count, CODES.reshape(-1), DRAWN)
+    got = drawn(generate, cfg, params, given_P)
+    np.testing.assert_array_equal(got, drawn(generate_recompute, cfg, params, given_P), err_msg=f"{count} given")
+
+
+def test_captions_may_be_given_different_parts(stack):
+  """The first is drawn from its 8th code on, the second from its 12th: rows are read as far as both are given."""
+  cfg, params = stack
+  given = np.stack([np.where(np.arange(GRID**2) < count, CODES.reshape(-1), DRAWN) for count in (8, 12)])
+  given[0, 20] = 3
+  arguments = (params, captions(2), jax.random.key(0), jnp.arange(2), jnp.arange(3))
+  against = captions(8)[5:7]
+  for more in ({}, {"against_CT": against}):
+    how = {"model": cfg, "sampling": SamplingConfig(guidance=2.0 if more else 1.0), "given_CN": jnp.asarray(given)}
+    got = np.asarray(generate(*arguments, **how, **more))
+    np.testing.assert_array_equal(got, generate_recompute(*arguments, **how, **more))
+    assert (got[0, :, :8] == CODES.reshape(-1)[:8]).all()
+    assert (got[1, :, :12] == CODES.reshape(-1)[:12]).all()
+    assert (got[0, :, 20] == 3).all()
+
+
+def test_all_codes_given_are_what_comes_back(stack):
+  got = drawn(generate, *stack, CODES.reshape(-1))
+  np.testing.assert_array_equal(got, np.broadcast_to(CODES.reshape(-1), got.shape))
+
+
+def test_one_program_draws_from_the_first_code_that_is_not_given_on(monkeypatch):
+  positions = []
+
+  def noted(logits_BV, keys_B, j, sampling):
+    jax.debug.callback(lambda j: positions.append(int(j)), j)
+    return choose(logits_BV, keys_B, j, sampling)
+
+  monkeypatch.setattr(generate_module, "choose", noted)
+  cfg = config(("row",), layers=1)
+  params = weights(cfg)
+  sampling = SamplingConfig(temperature=0.75)  # like no other test's, which would take the program that notes
+  programs = generate._cache_size()
+  for count in (0, 1, 13, GRID**2):
+    positions.clear()
+    given_P = np.where(np.arange(GRID**2) < count, CODES.reshape(-1), DRAWN)
+    drawn(generate, cfg, params, given_P, sampling=sampling)
+    jax.effects_barrier()
+    assert sorted(positions) == list(range(count, GRID**2))
+  assert generate._cache_size() == programs + 1
 
 
 def test_what_is_drawn_before_anything_given_is_as_without_it(stack):

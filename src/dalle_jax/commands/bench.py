@@ -16,7 +16,8 @@ usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 .
        dalle bench gpu-registers [--text 256 --grid 32 --head-dim 64 ...] [--json]
 
 train-step    seconds a training step: median_s
-sample        seconds a drawn image token of the whole batch: s_per_token; beside it a cache of all, and none
+sample        seconds a drawn image token of the whole batch: s_per_token; beside it a cache of all, and none, and with
+              --given-rows R pictures whose top R rows are given
 attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 gpu-registers our GPU kernels' registers and spills, compiled for an H200 with no GPU: rows
@@ -75,7 +76,7 @@ def _beside(result: dict[str, Any]) -> str:
   """How many times as long the other samplers take."""
   lines = [
     f"{name}: {result[f'{side}_s_per_token']:.4g} s a token, {result[f'ratio_{side}']:.2f} times as long\n"
-    for side, name in (("dense", "dense cache"), ("recompute", "no cache"))
+    for side, name in (("dense", "dense cache"), ("recompute", "no cache"), ("given", "top rows given"))
     if f"ratio_{side}" in result
   ]
   if not lines:

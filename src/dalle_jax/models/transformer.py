@@ -9,10 +9,11 @@ The stream, T text and N = grid^2 image positions:
 pictures. Its last input of the image is z(N-2), so what it writes knows nothing of the last code.
 
 Every block is x + attention(norm(x)), then x + mlp(norm(x)). Which image tokens a layer looks at depends on its index
-(`Config.kinds`). Drawing calls the same blocks on the prompt (`prefill`), then on one position after the other
-(`decode_step`); writing a caption does so on the picture (`read_picture`) and on text positions (`text_step`).
+(`Config.kinds`). Drawing calls the same blocks on the text (`prefill`), on rows of what is given of an image
+(`prefill_row`), then on one position after the other (`decode_step`); writing a caption does so on the picture
+(`read_picture`) and on text positions (`text_step`).
 
-B batch, L = T + N stream, T text, N image, D width, H heads, K head dim, V classes, P image tokens given as a prompt.
+B batch, L = T + N stream, T text, N image, D width, H heads, K head dim, V classes, W grid.
 """
 
 import dataclasses
@@ -30,6 +31,8 @@ from dalle_jax.models import layers
 from dalle_jax.ops.sparse_attention import Pattern, attend, decode, decode_text, given_text
 from dalle_jax.ops.sparse_attention.kept import ATTENTION
 from dalle_jax.sharding import constrain, parts
+
+Place = Int[Array, ""] | decode.Row | None  # of what a block is called on: a position, a row of the grid, or a start
 
 _kept = jax.checkpoint_policies.save_only_these_names(ATTENTION)
 _products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -151,9 +154,9 @@ class Block(nn.Module):
     self.mlp = layers.Mlp(d, std, std / 2 * shrink, c.dtype)
 
   def __call__(
-    self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Int[Array, ""] | None = None
+    self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Place = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
-    """The whole stream without a cache; with one and no j its start; with j position j alone of what is drawn.
+    """The whole stream without a cache; with one its start, or the row or position j alone of what is drawn.
 
     With the text alone as the cache it is the whole image after it.
     """
@@ -162,9 +165,7 @@ class Block(nn.Module):
     x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
     return constrain(x_BLD + self.mlp(self.norm_2(x_BLD), lay.rows), lay.rows, "seq", lay.embed), cache
 
-  def _attend(
-    self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Int[Array, ""] | None
-  ) -> tuple[Array, PyTree | None]:
+  def _attend(self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place) -> tuple[Array, PyTree | None]:
     pattern = self.cfg.pattern(self.kind)
     if isinstance(cache, given_text.Text):
       return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
@@ -173,6 +174,9 @@ class Block(nn.Module):
     cached = decode_text if isinstance(cache, decode_text.Cache) else decode
     if j is None:
       return decode.attend_prefix(q, k, v, pattern), _split(cached.prefill(cache, k, v, pattern))
+    if isinstance(j, decode.Row):
+      o_BLHK, cache = decode.read_row(q, k, v, cache, j, pattern)
+      return o_BLHK, _split(cache)
     o_BHK, cache = cached.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
     return o_BHK[:, None], _split(cache)
 
@@ -184,7 +188,7 @@ class Period(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BLD: Float[Array, "B L D"], caches: tuple[PyTree, ...] | None, j: Int[Array, ""] | None
+    self, x_BLD: Float[Array, "B L D"], caches: tuple[PyTree, ...] | None, j: Place
   ) -> tuple[Float[Array, "B L D"], tuple[PyTree, ...]]:
     block = _block_class(self.cfg)
     done = []
@@ -244,15 +248,24 @@ class Transformer(nn.Module):
     t = self.cfg.text
     return self.norm(x_BLD[:, :t]), self.norm(x_BLD[:, t:])
 
-  def prefill(self, text_BT: Int[Array, "B T"], caches: Caches, prompt_BP: Int[Array, "B P"] | None = None) -> Caches:
-    """Fills the caches with the text and, of an image prompt z0..z(P-1), with all that stands before position P.
+  def prefill(self, text_BT: Int[Array, "B T"], caches: Caches) -> Caches:
+    """Fills the caches with the text. Drawing then goes on with `decode_step(..., caches, 0)`, or by what is given."""
+    return self._blocks(self._embed_text(text_BT), caches, None)[1]
 
-    Drawing then goes on with `decode_step(z(P-1), caches, P)`.
+  def prefill_row(self, codes_BN: Int[Array, "B N"], caches: Caches, row: decode.Row) -> Caches:
+    """Fills the caches with a row of an image's given codes, after the rows before it.
+
+    Codes that are not given may have any value. After all rows with a code that is given, drawing goes on with
+    `decode_step(z(given - 1), caches, given)`.
     """
-    x_BLD = self._embed_text(text_BT)
-    if prompt_BP is not None and prompt_BP.shape[1]:
-      x_BLD = jnp.concatenate([x_BLD, self._embed_image(prompt_BP)], axis=1)
-    return self._blocks(x_BLD, caches, None)[1]
+    w = self.cfg.grid
+    first = row.row * w
+    before_BN = jnp.pad(codes_BN[:, :-1], ((0, 0), (1, 0)))
+    before_BW = jax.lax.dynamic_slice_in_dim(before_BN, first, w, axis=1)
+    is_start_1W1 = (first + jnp.arange(w) == 0)[None, :, None]
+    x_BWD = jnp.where(is_start_1W1, self.start.table()[1][None, None], self.image_token(before_BW))
+    x_BWD += (self.row.table()[row.row][None] + self.column.table())[None]
+    return self._blocks(x_BWD, caches, row)[1]
 
   def image_features(self, codes_BN: Int[Array, "B N"], texts: Caches) -> Float[Array, "B N D"]:
     """What the image head reads of pictures, as `features` has it, after captions that were read: `texts_of`.
@@ -289,11 +302,10 @@ class Transformer(nn.Module):
   def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     return self._shift(0, self.text_token(text_BT[:, :-1])) + self.text_position.table()[None]
 
-  def _embed_image(self, codes_BP: Int[Array, "B P"]) -> Float[Array, "B P D"]:
-    c = self.cfg
-    position_NND = self.row.table()[:, None] + self.column.table()[None]
-    position_PD = position_NND.reshape(c.grid**2, c.dim)[: codes_BP.shape[1]]
-    return self._shift(1, self.image_token(codes_BP[:, :-1])) + position_PD[None]
+  def _embed_image(self, codes_BN: Int[Array, "B N"]) -> Float[Array, "B N D"]:
+    position_WWD = self.row.table()[:, None] + self.column.table()[None]
+    position_ND = position_WWD.reshape(-1, self.cfg.dim)
+    return self._shift(1, self.image_token(codes_BN[:, :-1])) + position_ND[None]
 
   def _shift(self, start: int, x_BSD: Float[Array, "B S D"]) -> Float[Array, "B L D"]:
     """Puts the start-of-text (0) or start-of-image (1) vector before the others."""
@@ -301,7 +313,7 @@ class Transformer(nn.Module):
     return jnp.concatenate([start_BSD, x_BSD], axis=1)
 
   def _blocks(
-    self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Int[Array, ""] | None
+    self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Place
   ) -> tuple[Float[Array, "B L D"], Caches]:
     lay = _layout(x_BLD, caches)
     x_BLD = constrain(x_BLD, lay.rows, "seq", lay.embed)

@@ -1,11 +1,12 @@
 """Image tokens from captions: one program that reads each caption once, then draws its samples token by token.
 
-    caption's keys and values, once for all of its samples -> scan over N image tokens with caches
+    caption's keys and values, and those of what is given first of the image, once for all of its samples
+    -> loop over the other image tokens with caches
 
 A token equals full recomputation's under the same noise (`generate_recompute`, the definition and the tests' oracle).
 
 C captions, D with what guidance leads away from, S samples of each, B = C S rows, R of both sides, T text positions,
-N image tokens, V codebook.
+N image tokens, W grid, V codebook.
 """
 
 import functools
@@ -18,6 +19,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
+from dalle_jax.ops.sparse_attention import decode
 from dalle_jax.sampling.choose import SamplingConfig, choose, guide, sample_keys
 from dalle_jax.sampling.devices import scope
 from dalle_jax.sharding import Rules
@@ -47,7 +49,8 @@ def generate(
   """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
 
   key: of the seed; with the two numbers it names the noise, so a sample does not depend on what is drawn beside it.
-  given_CN: codes that are not drawn, negative where one is; noise and what is drawn elsewhere is as without it.
+  given_CN: codes that are not drawn, negative where one is; noise and what is drawn elsewhere is as without it. Those
+  before the first that is drawn for any caption are read by rows of the grid, once a caption; how many is not compiled.
   against_CT: what guidance leads away from; the empty caption if None.
   mesh: where the parameters lie, by these rules. They stay there; rows and their caches are split as a batch is, the
   captions too where C divides. Where neither C nor S does, rows and the keys of their caption lie apart, and more goes
@@ -76,20 +79,36 @@ def _generate(
   captions, samples = text_CT.shape[0], sample_S.shape[0]
   asked_DT = _with_its_opposite(text_CT, against_CT, model, sampling)
   caches = net.apply({"params": params}, asked_DT, transformer.init_caches(model, len(asked_DT)), method="prefill")
-  caches = transformer.repeat(caches, samples)
-  sides = len(asked_DT) // captions
+  sides, total = len(asked_DT) // captions, model.grid**2
   keys_B = _row_keys(key, caption_C, sample_S)
 
-  def step(carry, j):
-    code_B, caches = carry
+  def step(code_B, caches, j):
     logits_BV, caches = net.apply({"params": params}, jnp.tile(code_B, sides), caches, j, method="decode_step")
     logits_BV = guide(logits_BV, sampling) if sides == 2 else logits_BV
-    code_B = _or_given(choose(logits_BV, keys_B, j, sampling), given_CN, j, samples)
+    return choose(logits_BV, keys_B, j, sampling), caches
+
+  def draw(carry, j):
+    code_B, caches = step(*carry, j)
     return (code_B, caches), code_B
 
-  first_B = jnp.zeros(captions * samples, jnp.int32)  # not read at position 0
-  _, codes_NB = jax.lax.scan(step, (first_B, caches), jnp.arange(model.grid**2))
-  return codes_NB.T.reshape(captions, samples, model.grid**2)
+  def draw_or_take(j, carry):
+    codes_NB, caches = carry
+    code_B, caches = step(codes_NB[jnp.maximum(j - 1, 0)], caches, j)
+    return codes_NB.at[j].set(jnp.where(codes_NB[j] < 0, code_B, codes_NB[j])), caches
+
+  if given_CN is None:
+    first_B = jnp.zeros(captions * samples, jnp.int32)  # not read at position 0
+    _, codes_NB = jax.lax.scan(draw, (first_B, transformer.repeat(caches, samples)), jnp.arange(total))
+  else:
+    first = _first_drawn(given_CN)
+    given_DN = jnp.tile(jnp.maximum(given_CN, 0), (sides, 1))
+    read = lambda row, caches: net.apply(  # noqa: E731
+      {"params": params}, given_DN, caches, decode.Row(row, first), method="prefill_row"
+    )
+    caches = jax.lax.fori_loop(0, -(-first // model.grid), read, caches)
+    codes_NB = jnp.repeat(given_CN.astype(jnp.int32), samples, axis=0).T
+    codes_NB, _ = jax.lax.fori_loop(first, total, draw_or_take, (codes_NB, transformer.repeat(caches, samples)))
+  return codes_NB.T.reshape(captions, samples, total)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling"))
@@ -135,6 +154,12 @@ def _with_its_opposite(
   if against_CT is None:
     against_CT = jnp.broadcast_to(model.text_vocab + jnp.arange(model.text, dtype=text_CT.dtype), text_CT.shape)
   return jnp.concatenate([text_CT, against_CT])
+
+
+def _first_drawn(given_CN: Int[Array, "C N"]) -> Int[Array, ""]:
+  """The first position that is drawn for any caption; N if none is."""
+  drawn_N = (given_CN < 0).any(axis=0)
+  return jnp.where(drawn_N.any(), jnp.argmax(drawn_N), drawn_N.size).astype(jnp.int32)
 
 
 def _or_given(

@@ -1,4 +1,4 @@
-"""Cached decoding: each step is the full attention's row, after the text and after an image prompt; sizes and work."""
+"""Cached decoding: each step is the full attention's row, after the text and after rows that are given; sizes, work."""
 
 import functools
 import re
@@ -43,7 +43,7 @@ def dirty_cache(pattern):
 
 @functools.cache
 def compiled(kind):
-  """Attention over a prefix with the cache after it, and one step, for a kind."""
+  """The text with the cache after it, the rows that hold what is given, and steps, for a kind."""
   pattern = small(kind)
 
   @functools.partial(jax.jit, compiler_options=QUICK)
@@ -51,8 +51,21 @@ def compiled(kind):
     return decode.attend_prefix(q, k, v, pattern), decode.prefill(cache, k, v, pattern)
 
   @functools.partial(jax.jit, compiler_options=QUICK)
-  def rest(cache, q, k, v, first):
-    """Steps from `first` on, one after the other; those before it are left as zeros."""
+  def rows(cache, q, k, v, given):
+    """Rows from the first on, as many as have a position that is given; the others are left as zeros."""
+
+    def one(row, carry):
+      o_BNHK, cache = carry
+      at_W = TEXT + row * GRID + jnp.arange(GRID)
+      which = decode.Row(row, given)
+      o_BWHK, cache = decode.read_row(q[:, at_W], k[:, at_W], v[:, at_W], cache, which, pattern)
+      return o_BNHK.at[:, at_W - TEXT].set(o_BWHK), cache
+
+    return jax.lax.fori_loop(0, -(-given // GRID), one, (jnp.zeros_like(q[:, TEXT:]), cache))
+
+  @functools.partial(jax.jit, compiler_options=QUICK)
+  def steps(cache, q, k, v, first, last):
+    """Steps from `first` to before `last`, one after the other; the others are left as zeros."""
 
     def one(j, carry):
       o_NBHK, cache = carry
@@ -61,24 +74,44 @@ def compiled(kind):
       return o_NBHK.at[j].set(o), cache
 
     zeros = jnp.zeros((IMAGE, *q[:, 0].shape))
-    return jax.lax.fori_loop(first, IMAGE, one, (zeros, cache))[0].swapaxes(0, 1)
+    o_NBHK, cache = jax.lax.fori_loop(first, last, one, (zeros, cache))
+    return o_NBHK.swapaxes(0, 1), cache
 
-  return start, rest
+  return start, rows, steps
 
 
-@pytest.mark.parametrize("prompt", [0, 3, 13])
+GIVEN = (0, 3, GRID, 13, IMAGE - 1, IMAGE)
+
+
+@pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_step_is_the_full_attention_s_row(kind, prompt):
-  pattern, length = small(kind), TEXT + prompt
-  start, rest = compiled(kind)
-  expected = full(pattern)
-  assert decode.slots(pattern) < IMAGE or kind in ("full", "column")
-  prefix, cache = start(dirty_cache(pattern), *(x[:, :length] for x in inputs()))
-  drawn = rest(cache, *inputs(), prompt)
+def test_each_row_and_each_step_is_the_full_attention_s(kind, given):
+  start, rows, steps = compiled(kind)
+  expected = full(small(kind))
+  assert decode.slots(small(kind)) < IMAGE or kind in ("full", "column")
+  prefix, cache = start(dirty_cache(small(kind)), *(x[:, :TEXT] for x in inputs()))
+  read, cache = rows(cache, *inputs(), jnp.int32(given))
+  drawn, _ = steps(cache, *inputs(), given, IMAGE)
+  whole_rows = -(-given // GRID) * GRID
   size = np.abs(expected).max()
-  assert np.abs(prefix - expected[:, :length]).max() <= 2e-6 * size
-  assert np.abs(drawn[:, prompt:] - expected[:, length:]).max() <= 2e-6 * size
-  assert (drawn[:, :prompt] == 0).all()
+  assert np.abs(prefix - expected[:, :TEXT]).max() <= 2e-6 * size
+  assert np.abs(read[:, :whole_rows] - expected[:, TEXT:][:, :whole_rows]).max(initial=0) <= 2e-6 * size
+  assert np.abs(drawn[:, given:] - expected[:, TEXT + given :]).max(initial=0) <= 2e-6 * size
+  assert (read[:, whole_rows:] == 0).all()
+  assert (drawn[:, :given] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_leave_the_cache_that_steps_leave(kind):
+  start, rows, steps = compiled(kind)
+  _, empty = start(dirty_cache(small(kind)), *(x[:, :TEXT] for x in inputs()))
+  for given in GIVEN:
+    _, read = rows(empty, *inputs(), jnp.int32(given))
+    _, stepped = steps(empty, *inputs(), 0, given)
+    for name, x in read._asdict().items():
+      np.testing.assert_array_equal(x, getattr(stepped, name), err_msg=f"{name} of {given} given")
+    kept = (read.image_k_BHSK != 50).any((0, 1, 3)).sum()  # of the slots, which `dirty_cache` marks
+    assert kept == min(given, decode.slots(small(kind)))
 
 
 @pytest.mark.parametrize("kind", ["row", "conv"])
@@ -88,7 +121,7 @@ def test_a_ring_that_is_too_small_is_noticed(monkeypatch, kind):
   compiled.cache_clear()
   try:
     with pytest.raises(AssertionError):
-      test_each_step_is_the_full_attention_s_row(kind, 0)
+      test_each_row_and_each_step_is_the_full_attention_s(kind, 0)
   finally:
     compiled.cache_clear()
 
@@ -161,11 +194,12 @@ def test_a_step_s_work_does_not_depend_on_its_position_and_is_that_of_the_window
 
 @pytest.mark.parametrize("kind", ["row", "column"])
 def test_every_product_of_a_step_is_asked_for_at_the_highest_precision(kind):
-  start, rest = compiled(kind)
+  start, rows, steps = compiled(kind)
   cache = dirty_cache(small(kind))
-  text = start.lower(cache, *inputs()).as_text() + rest.lower(cache, *inputs(), 0).as_text()
+  text = start.lower(cache, *inputs()).as_text() + rows.lower(cache, *inputs(), jnp.int32(3)).as_text()
+  text += steps.lower(cache, *inputs(), 0, IMAGE).as_text()
   products = re.findall(r"stablehlo\.dot_general.*", text)
-  assert len(products) >= 6  # two over a prefix, four in a step
+  assert len(products) >= 8  # two over a prefix, two over a row, four in a step
   assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
 
 

@@ -2,17 +2,16 @@
 
 A cache holds all text keys, once for all samples of a caption, and of the image only those that its pattern can still
 see: a ring of the last `slots` positions (grid + 1 for rows, rows x grid for convolutions), or the grid column by
-column, where a column's keys lie side by side. A step's work does not depend on which position it is. Text first, joint
-softmax.
+column, where a column's keys lie side by side. A step's work does not depend on which position it is. What is given of
+an image is read a row of the grid at a time. Text first, joint softmax.
 
 C captions, R samples of each, B = C R rows, T text, P a prefix of the stream, L T + N, H heads, K head dim, S slots,
-M slots that a position may see.
+M slots that a position may see, W grid, Y = S + W and X = T + Y keys.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,6 +27,13 @@ class Cache(NamedTuple):
   text_v_CHTK: Float[Array, "C H T K"]
   image_k_BHSK: Float[Array, "B H S K"]
   image_v_BHSK: Float[Array, "B H S K"]
+
+
+class Row(NamedTuple):
+  """A row of the grid, and how many positions of the image are given: those of the row before that one are."""
+
+  row: Int[Array, ""]
+  given: Int[Array, ""]
 
 
 def slots(pattern: Pattern) -> int:
@@ -59,26 +65,47 @@ def attend_prefix(
   q_BPHK: Float[Array, "B P H K"], k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern
 ) -> Float[Array, "B P H K"]:
   """Attention within the first P positions of the stream, which see no later one."""
+  heads_first = (x.swapaxes(1, 2) for x in (q_BPHK, k_BPHK, v_BPHK))
   mask_PP = jnp.asarray(pattern.mask()[: q_BPHK.shape[1], : q_BPHK.shape[1]])
-  scale = q_BPHK.shape[-1] ** -0.5
-  s_BHPP = jnp.einsum("BQHK,BSHK->BHQS", q_BPHK, k_BPHK, precision=_precision(q_BPHK)) * scale
-  p_BHPP = masked_softmax(s_BHPP.astype(jnp.float32), mask_PP[None, None]).astype(v_BPHK.dtype)
-  return jnp.einsum("BHQS,BSHK->BQHK", p_BHPP, v_BPHK, precision=_precision(v_BPHK))
+  return _attend(*heads_first, mask_PP).swapaxes(1, 2)
 
 
-def prefill(cache: Cache, k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern) -> Cache:
-  """The cache after the first P >= T positions: all text, then P - T image positions, of which the last are kept."""
-  t, given = pattern.text, k_BPHK.shape[1] - pattern.text
-  last = np.arange(max(0, given - slots(pattern)), given)
-  at_S = _slot(last, pattern)
+def prefill(cache: Cache, k_CTHK: Float[Array, "C T H K"], v_CTHK: Float[Array, "C T H K"], pattern: Pattern) -> Cache:
+  """The cache after the text."""
+  k_CHTK, v_CHTK = (x.swapaxes(1, 2).astype(cache.text_k_CHTK.dtype) for x in (k_CTHK, v_CTHK))
+  return cache._replace(text_k_CHTK=k_CHTK, text_v_CHTK=v_CHTK)
 
-  def fill(text: Array, image: Array, x_BPHK: Array) -> tuple[Array, Array]:
-    x_BHPK = x_BPHK.swapaxes(1, 2).astype(text.dtype)
-    return x_BHPK[:, :, :t], image.at[:, :, at_S].set(x_BHPK[:, :, t + last]) if given else image
 
-  text_k, image_k = fill(cache.text_k_CHTK, cache.image_k_BHSK, k_BPHK)
-  text_v, image_v = fill(cache.text_v_CHTK, cache.image_v_BHSK, v_BPHK)
-  return Cache(text_k, text_v, image_k, image_v)
+def read_row(
+  q_CWHK: Float[Array, "C W H K"],
+  k_CWHK: Float[Array, "C W H K"],
+  v_CWHK: Float[Array, "C W H K"],
+  cache: Cache,
+  row: Row,
+  pattern: Pattern,
+) -> tuple[Float[Array, "C W H K"], Cache]:
+  """What a row of the grid sees after all rows before it, and the cache that steps over what is given of it leave.
+
+  The cache is of one sample a caption. Positions that are not given see what they see in a stream that goes on so.
+  """
+  first = row.row * pattern.grid
+  at_W = first + jnp.arange(pattern.grid)
+  before_S, after_S = (_held(j, pattern) for j in (first - 1, jnp.minimum(first + pattern.grid, row.given) - 1))
+  # A ring may have no room for keys that the row's own beginning sees beside those of its end: it is read as it was.
+  q_CHWK, k_CHWK, v_CHWK = (x.swapaxes(1, 2) for x in (q_CWHK, k_CWHK, v_CWHK))
+  k_CHXK = jnp.concatenate([cache.text_k_CHTK, cache.image_k_BHSK, k_CHWK], axis=2)
+  v_CHXK = jnp.concatenate([cache.text_v_CHTK, cache.image_v_BHSK, v_CHWK], axis=2)
+  key_1Y = jnp.concatenate([before_S, at_W])[None]
+  seen_WY = (key_1Y >= 0) & pattern.image_allowed(at_W[:, None], key_1Y)
+  seen_WX = jnp.pad(seen_WY, ((0, 0), (pattern.text, 0)), constant_values=True)
+  o_CHWK = _attend(q_CHWK, k_CHXK, v_CHXK, seen_WX)
+
+  def keep(image_CHSK: Array, x_CHWK: Array) -> Array:
+    x_CHSK = jnp.take(x_CHWK, after_S - first, axis=2, mode="clip").astype(image_CHSK.dtype)
+    return jnp.where((after_S >= first)[None, None, :, None], x_CHSK, image_CHSK)
+
+  k_CHSK, v_CHSK = keep(cache.image_k_BHSK, k_CHWK), keep(cache.image_v_BHSK, v_CHWK)
+  return o_CHWK.swapaxes(1, 2), cache._replace(image_k_BHSK=k_CHSK, image_v_BHSK=v_CHSK)
 
 
 def decode_step(
@@ -152,6 +179,15 @@ def _rows(x_CHRX: Array) -> Array:
   return x_CHRX.swapaxes(1, 2).reshape(-1, x_CHRX.shape[1], x_CHRX.shape[3])
 
 
+def _attend(
+  q_BHQK: Float[Array, "B H Q K"], k_BHSK: Float[Array, "B H S K"], v_BHSK: Float[Array, "B H S K"], mask_QS: Array
+) -> Float[Array, "B H Q K"]:
+  scale, exact = q_BHQK.shape[-1] ** -0.5, _precision(q_BHQK)
+  s_BHQS = jnp.einsum("BHQK,BHSK->BHQS", q_BHQK, k_BHSK, precision=exact) * scale
+  p_BHQS = masked_softmax(s_BHQS.astype(jnp.float32), mask_QS[None, None]).astype(v_BHSK.dtype)
+  return jnp.einsum("BHQS,BHSK->BHQK", p_BHQS, v_BHSK, precision=exact)
+
+
 def _slot(j, pattern: Pattern):
   """Where image position j is kept; integers or arrays of them."""
   w = pattern.grid
@@ -166,12 +202,20 @@ def _may_see(image_BHSK: Float[Array, "B H S K"], j: Int[Array, ""], pattern: Pa
 
 
 def _positions(j: Int[Array, ""], pattern: Pattern) -> Int[Array, " S"]:
-  """The image positions of what `_may_see` gives (negative, or j and more: nothing there that counts)."""
+  """The image positions of what `_may_see` gives before j is kept (negative, or j and more: nothing that counts)."""
   if pattern.kind == "column":
     return jnp.arange(pattern.grid) * pattern.grid + j % pattern.grid
-  # Slot s holds the newest position that is s modulo the ring's size and before j.
+  return _held(j - 1, pattern)
+
+
+def _held(j: Int[Array, ""], pattern: Pattern) -> Int[Array, " S"]:
+  """The image position that each slot holds after position j (negative: none yet)."""
   size = slots(pattern)
-  return j - 1 - (j - 1 - jnp.arange(size)) % size
+  if pattern.kind == "column":
+    position_S = _slot(jnp.arange(size), pattern)  # rows and columns change places, whichever way one goes
+    return jnp.where(position_S <= j, position_S, -1)
+  # Slot s holds the newest position that is s modulo the ring's size and not after j.
+  return j - (j - jnp.arange(size)) % size
 
 
 def _precision(x: Array) -> lax.Precision | None:
