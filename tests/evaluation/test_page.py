@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import json
 
@@ -11,6 +12,7 @@ from dalle_jax.evaluation.composition import Judged
 from dalle_jax.evaluation.reconstruction import Reconstruction
 from dalle_jax.evaluation.report import Protocol, Report, Shown
 from dalle_jax.evaluation.retrieval import Retrieved
+from dalle_jax.sampling.choose import SamplingConfig
 
 RNG = np.random.default_rng(0)
 
@@ -103,6 +105,16 @@ def test_pictures_come_before_numbers_and_the_best_before_the_rest(full):
   np.testing.assert_array_equal(Image.open(path.parent / "page/000-0.png"), FULL.shown[0].images_KHWC[0])
   np.testing.assert_array_equal(Image.open(path.parent / "page/000-true.png"), FULL.shown[0].truth_HWC)
   np.testing.assert_array_equal(Image.open(path.parent / "page/decoded-01.png"), FULL.pairs_2NHWC[1, 1])
+
+
+def test_the_page_says_how_it_was_drawn_and_what_ranked(tmp_path):
+  sampling = SamplingConfig(temperature=0.9, top_k=5, guidance=3.0)
+  found = dataclasses.replace(
+    FULL, protocol=dataclasses.replace(FULL.protocol, sampling=sampling), ranked=("likelihood",)
+  )
+  path, _ = write(tmp_path, found)
+  said = "4 samples of each, ranked by likelihood, temperature 0.9, the 5 most likely tokens, guidance 3."
+  assert said in path.read_text()
 
 
 def test_every_part_of_the_report_is_on_the_page(full):

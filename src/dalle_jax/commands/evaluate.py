@@ -1,12 +1,14 @@
 """`dalle eval WORKDIR`: held-out losses, reconstructions, and how often the drawings are what the captions say."""
 
 import dataclasses
+import sys
 
 from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--temperature 1 ...] [--seed 0]
+usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
+       [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
        [--rank clip likelihood clip=1,likelihood=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
@@ -58,7 +60,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle eval")
-  from dalle_jax import evaluate
+  from dalle_jax import draw, evaluate
   from dalle_jax.commands import progress
   from dalle_jax.evaluation import results
   from dalle_jax.evaluation.report import Protocol
@@ -78,6 +80,8 @@ def run(argv: list[str]) -> int:
     batch=given.batch,
   )
   workdir = Workdir.open(directory)
+  for line in draw.unguided(workdir, sampling):
+    print(line, file=sys.stderr)
   with progress.shown() as tell:
     report = evaluate.evaluate(workdir, protocol, data=given.data, shape=given.mesh.shape(), progress=tell)
   print(results.as_text(report))

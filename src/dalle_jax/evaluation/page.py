@@ -74,6 +74,8 @@ def _lead(report: Report) -> str:
     sampling += f", the {protocol.sampling.top_k} most likely tokens"
   if protocol.sampling.top_p and protocol.sampling.top_p < 1:
     sampling += f", the tokens that hold {protocol.sampling.top_p:g} of the probability"
+  if protocol.sampling.guidance != 1:
+    sampling += f", guidance {protocol.sampling.guidance:g}"
   samples = "one sample" if protocol.samples == 1 else f"{protocol.samples} samples"
   ranked = f", ranked by {html.escape(report.ranked[0])}" if report.ranked else ""
   return f'<p class="lead">Drawn from captions alone: {samples} of each{ranked}, {sampling}.</p>'
