@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   allocator.keep_freed_memory()
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv
-  argv = [arg for arg in argv if arg != "--debug"]
+  argv = ["--help" if arg == "-h" else arg for arg in argv if arg != "--debug"]
   try:
     code = _dispatch(argv)
     sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,7 @@ def draw(
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
   words = workdir.tokenizer()
   text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
+  against_CT = None if against is None else _against(words, against, len(captions), strict=strict, say=say)
   drawer = evaluate.drawer(workdir, batch, mesh)
   chosen = ranking.rankers(drawer, rank_by)
   given_P = None if prompt is None else prompt.codes(drawer)
@@ -91,7 +92,7 @@ def draw(
   for line in [
     *([] if chosen else unranked(keep, num)),
     *caveats(workdir),
-    *([] if against else unguided(workdir, sampling)),
+    *untold(workdir, sampling, chosen, against),
   ]:
     say(line)
   done, total = 0, num * len(captions)
@@ -103,9 +104,10 @@ def draw(
     progress("drawing", done, total)
 
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
-  against_CT = (
-    None if against is None else np.tile(typed_ids(words, against, strict=strict, say=say), (len(captions), 1))
-  )
+  try:  # before any time is spent on what then can't be kept
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
   drawn = list(
     drawer.draw(
       text_CT,
@@ -142,12 +144,23 @@ def draw(
     scores={name: np.stack([each.by_ranker[name] for each in drawn]) for name in chosen},
     weights=drawer.weights,
     about=about,
+    judges={name: digest for name, digest in drawer.judges.items() if name in chosen},
   )
+  draws_lib.write(out, draws)
   samples = list(rank.samples(draws, drawn))
   sheet = _sheets(drawer, words, len(samples), progress) if attention else None
   page = write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
-  draws_lib.write(out, draws)
   return page
+
+
+def _against(
+  words: Tokenizer, caption: str, count: int, *, strict: bool, say: Callable[[str], object]
+) -> Int[np.ndarray, "C T"]:
+  """The token ids of the caption that guidance leads away from, for so many captions."""
+  try:
+    return np.tile(typed_ids(words, caption, strict=strict, say=say), (count, 1))
+  except UserError as error:
+    raise UserError(f"--against: {error}") from error
 
 
 def _sheets(
@@ -159,12 +172,20 @@ def _sheets(
   return attention_maps.sheets(drawer, words, lambda: progress("attention maps", next(made), total))
 
 
-def unguided(workdir: Workdir, sampling: SamplingConfig) -> list[str]:
-  """What a person should know of guidance with a transformer that never saw an empty caption."""
+def untold(
+  workdir: Workdir, sampling: SamplingConfig, chosen: Iterable[str] = (), against: str | None = None
+) -> list[str]:
+  """What a person should know where a transformer that never saw an empty caption is asked what it says of one."""
   stages = {name: s for name, s in workdir.experiment().stages.items() if isinstance(s.objective, TransformerNll)}
-  if sampling.guidance == 1 or all(stage.examples.drop_captions for stage in stages.values()):
+  if all(stage.examples.drop_captions for stage in stages.values()):
     return []
-  return [f"{' and '.join(stages)}: drop_captions was 0 in training, so guidance compares with a caption never seen"]
+  guided, names = sampling.guidance != 1 and against is None, " and ".join(stages)
+  asks = {"guidance compares": guided, "the likelihood ranks by comparing": "likelihood" in chosen}
+  return [
+    f"{names}: drop_captions was 0 in training, so {ask} with a caption never seen"
+    for ask, asked in asks.items()
+    if asked
+  ]
 
 
 def caveats(workdir: Workdir) -> list[str]:

@@ -61,7 +61,8 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
   draw_with = TransformerNll | DvaeObjective
   weights = {name: each.digest for name, each in found.items() if isinstance(each.objective, draw_with)}
-  return dataclasses.replace(draws, weights=weights)
+  clip = report.find(found, ClipContrastive)
+  return dataclasses.replace(draws, weights=weights, judges={"clip": clip.digest} if clip else {})
 
 
 def evaluate(

@@ -7,7 +7,7 @@ P codes of a picture, H W pixels.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 
 from dalle_jax import config, evaluate
 from dalle_jax.data.captions import Tokenizer
-from dalle_jax.draw import Prompt, caveats, unguided, unranked
+from dalle_jax.draw import Prompt, caveats, unranked, untold
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation.probes import folder
 from dalle_jax.evaluation.probes.subset import subset
@@ -94,7 +94,7 @@ def probe(
   plans = [_plan(suite, subset(suite, limit, seed), picture, words, drawer, about) for suite in suites]
   unread = [f"{plan.suite.name}: {line}" for plan in plans for line in plan.warnings]
   nothing_ranks = [] if chosen else unranked(keep, num)
-  for line in [*nothing_ranks, *caveats(workdir), *unguided(workdir, sampling), *unread]:
+  for line in [*nothing_ranks, *caveats(workdir), *untold(workdir, sampling, chosen), *unread]:
     say(line)
   try:  # before any time is spent on what then can't be kept
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def probe(
       text_CT = np.stack([words.ids(caption.text) for caption in plan.captions])
       given_CP = None if plan.given_P is None else np.tile(plan.given_P, (len(text_CT), 1))
       how = {"num": num, "seed": seed, "keep": keep, "sampling": sampling, "given_CP": given_CP, "rankers": chosen}
-      _write(out / plan.suite.name, plan, seed, text_CT, drawer.draw(text_CT, **how, progress=tell), drawer.weights)
+      _write(out / plan.suite.name, plan, seed, text_CT, drawer.draw(text_CT, **how, progress=tell), drawer, chosen)
     return folder.write_overview(out, workdir.experiment().name)
   except OSError as error:
     raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
@@ -160,7 +160,8 @@ def _write(
   seed: int,
   text_CT: Int[np.ndarray, "C T"],
   drawn: Iterator[Drawn],
-  weights: Mapping[str, str],
+  drawer: Drawer,
+  chosen: Iterable[str],
 ) -> None:
   """The suite's folder, and at its end draws.npz; that of an earlier call goes with its pictures."""
   codes, scores = [], []
@@ -180,8 +181,9 @@ def _write(
     text_CT=text_CT,
     codes_CNP=np.stack(codes),
     scores={name: np.stack([each[name] for each in scores]) for name in scores[0]},
-    weights=weights,
+    weights=drawer.weights,
     about=plan.about,
+    judges={name: digest for name, digest in drawer.judges.items() if name in chosen},
   )
   draws_lib.write(out, draws)
 

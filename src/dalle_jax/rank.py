@@ -71,9 +71,14 @@ def scored(
   chosen: Mapping[str, Weighted],
   progress: Callable[[str, int, int], object],
 ) -> Draws:
-  """What was drawn with all scores of these rankers; those that are missing are computed, and written to the folder."""
-  if missing := {name: weighted for name, weighted in chosen.items() if name not in draws.scores}:
-    draws = _scored(drawer, draws, missing, progress)
+  """What was drawn, with all scores of these rankers.
+
+  Those that are missing, or that another CLIP gave, are computed, and written to the folder.
+  """
+  known = {name for name in draws.scores if draws.judges.get(name) == drawer.judges.get(name)}
+  if missing := {name: weighted for name, weighted in chosen.items() if name not in known}:
+    judges = {name: digest for name, digest in drawer.judges.items() if name in missing}
+    draws = dataclasses.replace(_scored(drawer, draws, missing, progress), judges={**draws.judges, **judges})
     draws_lib.write(folder, draws)
   return draws
 

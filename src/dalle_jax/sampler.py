@@ -41,6 +41,8 @@ class Sampler:
 
     Raises UserError where there is no such run, or its dVAE or transformer has no weights.
     """
+    if batch < 1:
+      raise UserError(f"got batch={batch}, wanted at least 1")
     run = Workdir.open(workdir if not isinstance(workdir, Path) else str(workdir))
     return cls(drawer=evaluate.drawer(run, batch, mesh), tokenizer=run.tokenizer())
 
@@ -62,9 +64,15 @@ class Sampler:
 
     picture_HWC: as large as the dVAE's, of which `part` is given and the rest is drawn; against: a caption that
     guidance leads away from; rankers: by any name, all with weight 1; CLIP where one is trained if None, none if empty;
-    progress: told how many pictures each batch brought. Raises UserError for a caption without a word, or one of the
-    two of picture and part alone.
+    progress: told how many pictures each batch brought. Raises UserError for a caption without a word, one of the two
+    of picture and part alone, a picture that is not uint8, or numbers that can't be.
     """
+    if isinstance(captions, str) or not captions:
+      raise UserError(f"got the captions {captions!r}, wanted a list with at least one")
+    if num < 1 or not 1 <= (num if keep is None else keep) <= num:
+      raise UserError(f"got num={num} and keep={keep}, wanted at least 1 of each, and to keep no more than are drawn")
+    if picture_HWC is not None and picture_HWC.dtype != np.uint8:
+      raise UserError(f"got a picture of {picture_HWC.dtype}, wanted uint8 from 0 to 255")
     if (picture_HWC is None) != (part is None):
       raise UserError("a picture and the part of it that is given go together: pass both, or none")
     given_CP = None

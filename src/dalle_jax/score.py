@@ -102,7 +102,7 @@ def caveats(workdir: Workdir) -> list[str]:
   return [
     f"stage {name}: drop_captions was 0 in training, so likelihoods without a caption are of one that it never saw"
     for name, stage in stages.items()
-    if not (stage.frozen or stage.examples.drop_captions)
+    if not stage.examples.drop_captions
   ]
 
 

@@ -130,7 +130,10 @@ class Workdir:
 
   def experiment(self) -> Experiment:
     """The resolved experiment of this run."""
-    return config.from_dict(Experiment, json.loads(self._experiment_file.read_text()))
+    try:
+      return config.from_dict(Experiment, json.loads(self._experiment_file.read_text()))
+    except json.JSONDecodeError as error:
+      raise UserError(f"{self._experiment_file} is damaged: {error}; it is written anew by `dalle train`") from error
 
   def tokenizer(self) -> Tokenizer:
     """The tokenizer this run trained. Raises UserError when it has none yet."""

@@ -21,6 +21,7 @@ from dalle_jax.sampling.drawer import Drawer
     (["--captions", "one.png"], "cannot read the captions one.png: byte 0 is no UTF-8; save it as UTF-8"),
     (["--against", "a dog"], "--against is read by guidance alone: add --guidance 3, or leave it out"),
     (["--guidance", "-1"], "got guidance=-1.0, wanted 1 (none) or more, or 0 to draw without the caption"),
+    (["-n", "4"], "there is no flag -n; a caption that begins with a dash goes into --captions FILE"),
     (["--rank", "clap"], "got --rank clap, wanted one of clip, likelihood, or a mix: clip=1,likelihood=0.5"),
     (["--rank", "clip=1,clip=2"], "got --rank clip=1,clip=2, wanted one of"),
     (["--rank", "clip=much"], "'much' is no weight; wanted a number, as in clip=0.5"),
@@ -80,3 +81,11 @@ def test_a_picture_that_is_cut_first_knows_nothing_of_what_is_below():
   for crop_first, code in ((False, 150), (True, 0)):
     prompt = Prompt(name="one", image_HWC=image, part=prompts.Top(rows=1), crop_first=crop_first)
     assert prompt.codes(drawer).tolist() == [code] * 4 + [prompts.DRAWN] * 12
+
+
+@pytest.mark.parametrize("command", ["sample", "eval", "score", "probe", "caption"])
+def test_a_short_help_flag_is_help_wherever_it_stands(command, capsys):
+  with pytest.raises(SystemExit) as stop:
+    raise SystemExit(cli.main([command, "nowhere", "-h"]))
+  assert not stop.value.code
+  assert f"dalle {command}" in capsys.readouterr().out

@@ -69,6 +69,7 @@ def test_pairs_of_prepared_data_are_its_first(tmp_path):
     (" \n", "p", "c.txt holds no caption"),
     ("d.png\tone", "p", "names 'd.png', which is no picture of"),
     ("b.png\t", "p", "has no caption for b.png"),
+    ("a.png\tone\nb.png two", "p", "line 2 of .*c.txt has no tab as others have, wanted name, tab, caption"),
     ("one", "q", "no picture at .*q: wanted a folder of pictures, or one picture"),
     ("one", "p/empty", "empty holds no picture"),
   ],

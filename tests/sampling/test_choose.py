@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dalle_jax.errors import UserError
-from dalle_jax.sampling.choose import SamplingConfig, choose, gumbel_noise, keep_likely, sample_keys
+from dalle_jax.sampling.choose import SamplingConfig, choose, gumbel_noise, keep_likely, sample_keys, seeded
 
 VOCAB = 11
 
@@ -90,3 +90,13 @@ def test_noise_belongs_to_the_sample_and_differs_with_all_that_names_it():
 def test_impossible_settings_are_refused(wrong):
   with pytest.raises(UserError, match="wanted"):
     SamplingConfig(**wrong)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_would_draw_what_another_draws_is_refused(seed):
+  with pytest.raises(UserError, match="wanted 0 to 4294967295"):
+    seeded(seed)
+
+
+def test_a_seed_s_key_is_jax_s_own():
+  assert seeded(2**32 - 1) == jax.random.key(2**32 - 1)

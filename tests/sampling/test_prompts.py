@@ -166,6 +166,11 @@ def test_pictures_of_every_mode_are_read_and_what_is_none_is_told(tmp_path):
     Image.new(mode, (3, 2)).save(tmp_path / f"{mode}.png")
     assert read_picture(str(tmp_path / f"{mode}.png")).shape == (2, 3, 3)
   assert (read_picture(str(tmp_path / "RGBA.png")) == 255).all()  # all of it is transparent
+  Image.fromarray(np.full((2, 3), 40000, np.uint16)).save(tmp_path / "grey16.png")
+  assert (read_picture(str(tmp_path / "grey16.png")) == 156).all()
+  Image.fromarray(np.full((2, 3), 0.5, np.float32)).save(tmp_path / "float.tiff")
+  with pytest.raises(UserError, match="its pixels are of 32 bits; save it with 8 or 16"):
+    read_picture(str(tmp_path / "float.tiff"))
   (tmp_path / "text.png").write_text("no picture")
   with pytest.raises(UserError, match=r"cannot read the picture .*text.png: it is no picture that can be read"):
     read_picture(str(tmp_path / "text.png"))

@@ -64,6 +64,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import progress
   from dalle_jax.evaluation import results
   from dalle_jax.evaluation.report import Protocol
+  from dalle_jax.sampling import ranking
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
@@ -80,7 +81,8 @@ def run(argv: list[str]) -> int:
     batch=given.batch,
   )
   workdir = Workdir.open(directory)
-  for line in draw.unguided(workdir, sampling):
+  asked = {name for each in given.rank for name in ranking.parse(each)}
+  for line in draw.untold(workdir, sampling, asked):
     print(line, file=sys.stderr)
   with progress.shown() as tell:
     report = evaluate.evaluate(workdir, protocol, data=given.data, shape=given.mesh.shape(), progress=tell)

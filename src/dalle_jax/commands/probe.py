@@ -74,7 +74,7 @@ class Flags:
 
 def run(argv: list[str]) -> int:
   """Parses the flags, draws, prints the page's path. Returns the exit code."""
-  if not argv or argv[0] in ("-h", "--help"):
+  if not argv or ("--help" in argv and "raven" not in argv):
     print(USAGE, end="")
     return 0
   if "--list" in argv:

@@ -196,4 +196,6 @@ def _split(argv: list[str]) -> tuple[str, list[str], list[str]]:
   if not begin:
     raise UserError(f'no workdir given, got {argv[0]} first; wanted: dalle sample WORKDIR "a red circle" [--num 64]')
   directory, *captions = argv[:begin]
+  if dashed := [word for word in captions if word.startswith("-")]:
+    raise UserError(f"there is no flag {dashed[0]}; a caption that begins with a dash goes into --captions FILE")
   return directory, captions, argv[begin:]

@@ -45,7 +45,10 @@ def from_files(pictures: str, captions: str) -> Pairs:
   """
   folder, names = _pictures(Path(pictures))
   lines = _lines(captions)
-  if all("\t" in line for line in lines):
+  bare = [number for number, line in enumerate(lines, 1) if "\t" not in line]
+  if bare and len(bare) < len(lines):
+    raise UserError(f"line {bare[0]} of {captions} has no tab as others have, wanted name, tab, caption")
+  if not bare:
     rows = _table(lines, captions, names, folder)
   elif len(lines) != len(names):
     raise UserError(

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import transformer
-from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
+from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys, seeded
 from dalle_jax.sampling.devices import Devices, scope
 from dalle_jax.sharding import Rules
 
@@ -61,7 +61,7 @@ def write(
   devices: that write, each a part of every batch; progress: told after each batch how many captions it brought.
   """
   at_once, samples = devices.filled(min(max(1, batch // num), len(codes_CN)), num)
-  key, parts = jax.random.key(seed), []
+  key, parts = seeded(seed), []
   for first in range(0, len(codes_CN), at_once):
     # A last, smaller batch would be compiled anew, so it is filled up with its last picture.
     number_C = np.minimum(np.arange(first, first + at_once), len(codes_CN) - 1)

@@ -44,6 +44,13 @@ class SamplingConfig:
       raise UserError(f"got top_p={self.top_p}, wanted more than 0 and at most 1, or leave it out")
 
 
+def seeded(seed: int) -> Key[Array, ""]:
+  """The key of a seed. Raises UserError for one that JAX would shorten, and draw what another draws."""
+  if not 0 <= seed < 2**32:
+    raise UserError(f"got the seed {seed}, wanted 0 to {2**32 - 1}")
+  return jax.random.key(seed)
+
+
 def sample_keys(key: Key[Array, ""], caption_B: Int[Array, " B"], sample_B: Int[Array, " B"]) -> Key[Array, " B"]:
   """A key for each row, made of the seed's key, the caption's number and the sample's number."""
   return jax.vmap(lambda c, s: jax.random.fold_in(jax.random.fold_in(key, c), s))(caption_B, sample_B)

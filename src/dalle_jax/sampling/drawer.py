@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, PyTree, UInt8
 from dalle_jax.models import clip as clip_lib
 from dalle_jax.models import dvae, transformer
 from dalle_jax.sampling import rerank
-from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.sampling.choose import SamplingConfig, seeded
 from dalle_jax.sampling.devices import Devices, even_part
 from dalle_jax.sampling.generate import generate
 from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Weighted, mix
@@ -43,7 +43,8 @@ class Drawer:
   """The three models and their weights. Without `clip` nothing is ranked unless `draw` is told by what.
 
   batch: pictures drawn at the same time; mesh: where the weights lie, by these rules, and rows are split over;
-  weights: digests of the transformer's and the dVAE's, by stage, for what is drawn to be known by.
+  weights: digests of the transformer's and the dVAE's, by stage, for what is drawn to be known by;
+  judges: of what ranks and draws nothing, by ranker.
   """
 
   transformer: transformer.Config
@@ -56,6 +57,7 @@ class Drawer:
   mesh: Mesh | None = None
   rules: Rules = Rules()
   weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  judges: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def devices(self) -> Devices:
@@ -84,7 +86,7 @@ class Drawer:
     """
     rankers = self.rankers() if rankers is None else rankers
     captions, samples = self._plan(text_CT.shape[0], num)
-    key = jax.random.key(seed)
+    key = seeded(seed)
     for first in range(0, text_CT.shape[0], captions):
       # A last, smaller batch would be compiled anew, so it is filled up with its last caption.
       numbers_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)

@@ -25,7 +25,9 @@ SCORE = "score of "
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Draws:
-  """scores: by ranker; weights: digests of what drew and decoded them, by stage; about: what the page says of them."""
+  """scores: by ranker; weights: digests of what drew and decoded them, by stage; about: what the page says of them;
+  judges: digests of models that ranked and drew nothing, by ranker.
+  """
 
   captions: tuple[str, ...]
   seed: int
@@ -34,11 +36,13 @@ class Draws:
   scores: Mapping[str, Float[np.ndarray, "C N"]]
   weights: Mapping[str, str]
   about: Mapping[str, Any]
+  judges: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def write(folder: Path, draws: Draws) -> None:
   """Writes FOLDER/draws.npz whole or not at all. Raises UserError where it can't be written."""
   told = {"captions": draws.captions, "seed": draws.seed, "weights": draws.weights, "about": draws.about}
+  told["judges"] = draws.judges
   arrays = {"text": draws.text_CT, "codes": draws.codes_CNP.astype(np.int32)}
   arrays |= {SCORE + name: scores_CN for name, scores_CN in draws.scores.items()}
   file = io.BytesIO()
@@ -65,6 +69,7 @@ def read(folder: Path) -> Draws:
         scores=scores,
         weights=told["weights"],
         about=told["about"],
+        judges=told.get("judges", {}),
       )
   except OSError as error:
     raise UserError(

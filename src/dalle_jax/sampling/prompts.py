@@ -104,7 +104,13 @@ def read_picture(file: str) -> UInt8[np.ndarray, "H W 3"]:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
+      if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+      elif image.mode in ("I", "F"):
+        raise UserError(f"cannot read the picture {file}: its pixels are of 32 bits; save it with 8 or 16")
       return np.asarray(image.convert("RGB"))
+  except UserError:
+    raise
   except OSError as error:
     why = error.strerror or "it is no picture that can be read"
     raise UserError(f"cannot read the picture {file}: {why}") from error

@@ -40,6 +40,6 @@ def rankers(drawer: Drawer, asked: Mapping[str, float] | None) -> dict[str, Weig
 
 def told(chosen: Mapping[str, Weighted]) -> str:
   """The rankers for a person: CLIP, or 1 CLIP + 0.5 likelihood."""
-  if len(chosen) > 1:
+  if len(chosen) > 1 or any(weighted.weight != 1 for weighted in chosen.values()):
     return " + ".join(f"{weighted.weight:g} {KNOWN.get(name, name)}" for name, weighted in chosen.items())
   return next((KNOWN.get(name, name) for name in chosen), "nothing, in the order drawn")
