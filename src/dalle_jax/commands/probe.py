@@ -136,9 +136,10 @@ def run(argv: list[str]) -> int:
 
 def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[str]) -> int:
   """Ranks what was drawn. Raises UserError where what it is to be drawn from is given as well."""
-  from dalle_jax import probe_again
+  from dalle_jax import draw, probe_again
   from dalle_jax.commands import progress
   from dalle_jax.sampling import ranking
+  from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
   flags = [word.split("=")[0] for word in rest if word.startswith("--")]
@@ -159,6 +160,8 @@ def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[st
       mesh=given.mesh.shape(),
       progress=tell,
     )
+  for line in draw.untold(workdir, SamplingConfig(), rank_by or ()):
+    print(line, file=sys.stderr)
   print(page)
   return 0
 

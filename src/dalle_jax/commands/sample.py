@@ -131,8 +131,9 @@ def run(argv: list[str]) -> int:
 
 def _again(given: Flags, directory: str, captions: list[str], rest: list[str], rank_by: dict[str, float] | None) -> int:
   """Ranks what was drawn. Raises UserError where what it is to be drawn from is given as well."""
-  from dalle_jax import rank
+  from dalle_jax import draw, rank
   from dalle_jax.commands import progress
+  from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
   known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
@@ -152,6 +153,8 @@ def _again(given: Flags, directory: str, captions: list[str], rest: list[str], r
       mesh=given.mesh.shape(),
       progress=tell,
     )
+  for line in draw.untold(workdir, SamplingConfig(), rank_by or ()):
+    print(line, file=sys.stderr)
   print(page)
   return 0
 
