@@ -27,7 +27,9 @@ Train DALL-E, draw with it, and measure it.
   score           how likely the model finds pictures of captions, where, and which belong together
   caption         write captions of pictures, of a run whose transformer was trained image-first
   probe           draw the captions of DALL-E's blog, on pages whose words are picked
-  eval            held-out losses and, where the data has a judge, how often captions are drawn right
+  eval            held-out losses and, where the data has a judge, how often captions are drawn right;
+                  with --metrics or --stage figures that carry how they were made: FID, CLIP score, ...
+  compare         two such results beside each other, if they were made alike
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
 
@@ -135,6 +137,12 @@ def _eval(argv: list[str]) -> int:
   return evaluate.run(argv)
 
 
+def _compare(argv: list[str]) -> int:
+  from dalle_jax.commands import compare
+
+  return compare.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -156,6 +164,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "caption": _caption,
   "probe": _probe,
   "eval": _eval,
+  "compare": _compare,
   "bench": _bench,
   "checkpoint": _checkpoint,
 }

@@ -7,7 +7,8 @@ from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
+usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with their protocols: --stage --help
+       dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
        [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
        [--rank clip likelihood clip=1,likelihood=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
@@ -57,6 +58,10 @@ def run(argv: list[str]) -> int:
   directory, *rest = argv
   if directory.startswith("--"):
     raise UserError(f"no workdir given, got {directory} first; wanted: dalle eval WORKDIR [--captions 250 ...]")
+  if any(arg.partition("=")[0] in ("--metrics", "--stage") for arg in rest):
+    from dalle_jax.commands import eval_metrics
+
+    return eval_metrics.run(directory, rest)
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle eval")

@@ -1,0 +1,124 @@
+"""Figures of drawn pictures, beside the same ones of real pictures, from what networks and the judge saw in them.
+
+N pictures, D features, E CLIP's shared space.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from dalle_jax.errors import UserError
+from dalle_jax.evaluation import frechet, inception_score, kid
+from dalle_jax.evaluation.frechet import Statistics
+from dalle_jax.evaluation.metrics.figures import Figure, of_share
+from dalle_jax.evaluation.metrics.looked_at import ASPECTS
+from dalle_jax.evaluation.metrics.parts import Parts
+
+Told = Iterator[tuple[Figure, Mapping[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+  """What was seen in pictures of one kind, "drawn" or "real", and which of them count."""
+
+  of: str
+  parts: Parts
+  keep_N: Bool[np.ndarray, " N"]
+
+  def __len__(self) -> int:
+    return int(self.keep_N.sum())
+
+  def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
+    """A column of those that count."""
+    return self.parts.column(name)[self.keep_N]
+
+  def statistics(self, name: str) -> Statistics:
+    """Mean and covariance of a column, a part at a time."""
+    total, begin = None, 0
+    for part_ND in self.parts.each(name):
+      kept_ND = part_ND[self.keep_N[begin : begin + len(part_ND)]]
+      begin += len(part_ND)
+      if len(kept_ND):
+        found = frechet.of(kept_ND)
+        total = found if total is None else total + found
+    return total
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+  """Statistics that drawn pictures are held against, and what a protocol says of them."""
+
+  statistics: Statistics
+  about: Mapping[str, Any]
+
+
+def of_inception(
+  drawn: Seen,
+  real: Seen | None,
+  radius: float | int,
+  wanted: Sequence[str],
+  reference: Reference | None,
+  about: Mapping[str, Any],
+) -> Told:
+  """fid, kid and is at one radius. reference: for fid; the real pictures' statistics if None.
+
+  about: what a protocol says of the real pictures. Raises UserError where kid has no real pictures.
+  """
+  name, blur = f"inception@{radius:g}", {"blur": radius}
+  if "fid" in wanted:
+    own = drawn.statistics(name)
+    held = reference or Reference(statistics=real.statistics(name), about=about)
+    note = frechet.caveat(min(own.pictures, held.statistics.pictures), own.dim) or ""
+    value = frechet.between(own, held.statistics)
+    yield (
+      Figure(metric="fid", value=value, unit="", examples=len(drawn), of="drawn", note=note, **blur),
+      {"reference": held.about},
+    )
+  if "kid" in wanted:
+    if real is None:
+      raise UserError("kid needs the real pictures themselves, not their statistics: leave --reference out")
+    found = kid.distance(drawn.column(name), real.column(name))
+    half = None if found.std is None else 1.96 * found.std / found.subsets**0.5
+    ends = {} if half is None else {"low": found.mean - half, "high": found.mean + half}
+    facts = {"reference": about, "subsets": found.subsets, "pictures of a subset": found.subset_size}
+    yield Figure(metric="kid", value=found.mean, unit="", examples=len(drawn), of="drawn", **ends, **blur), facts
+  if "is" in wanted:
+    for seen in (each for each in (drawn, real) if each is not None):
+      found = inception_score.score(seen.column(f"logits@{radius:g}"))
+      note = f"mean of {found.parts} parts, spread {found.std:.3g}"
+      figure = Figure(metric="is", value=found.mean, unit="", examples=len(seen), of=seen.of, note=note, **blur)
+      yield figure, {"parts": found.parts}
+
+
+def of_clip(
+  drawn: Seen, real: Seen, radius: float | int, wanted: Sequence[str], about: Mapping[str, Any], seed: int
+) -> Told:
+  """fd_clip, clip_score and r_precision at one radius."""
+  name, blur = f"clip@{radius:g}", {"blur": radius}
+  if "fd_clip" in wanted:
+    own, held = drawn.statistics(name), real.statistics(name)
+    note = frechet.caveat(min(own.pictures, held.pictures), own.dim) or ""
+    figure = Figure(
+      metric="fd_clip", value=frechet.between(own, held), unit="", examples=len(drawn), of="drawn", note=note, **blur
+    )
+    yield figure, {"reference": about}
+  for seen in (drawn, real):
+    if "clip_score" in wanted:
+      yield from clip_scores(seen, radius)
+    if "r_precision" in wanted:
+      yield r_precision(seen, radius, seed)
+
+
+def of_judge(drawn: Seen, real: Seen, radius: float | int) -> Told:
+  """composition: whether all that the caption says is so; at radius 0 of every aspect too."""
+  for seen in (drawn, real):
+    right_NA = seen.column(f"right@{radius:g}")
+    for i, aspect in enumerate(ASPECTS if not radius else ASPECTS[:1]):
+      metric = "composition" if aspect == "all" else f"composition_{aspect}"
+      yield (
+        of_share(metric, right_NA[:, i], of=seen.of, blur=radius),
+        {"judge": "pixels read, then compared with the caption"},
+      )
