@@ -28,7 +28,7 @@ def read(arrays: Mapping[str, np.ndarray]) -> tuple[inception.Config, PyTree]:
   """The network's config and its float32 parameters, of the arrays by their official names.
 
   Raises UserError naming the first array that is missing, unknown, of another shape, or not finite. torchvision's own
-  Inception v3 has the same names and is refused: it has 1000 classes and an auxiliary head, and FID is not made with it.
+  Inception v3, of the same names, is refused: it has 1000 classes and an auxiliary head, and FID is not made with it.
   """
   if "AuxLogits.fc.weight" in arrays or arrays.get("fc.bias", np.zeros(1)).shape == (1000,):
     raise UserError(f"these are torchvision's Inception weights, and FID has its own: {FILE}, from {SOURCE}")
