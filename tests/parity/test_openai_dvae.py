@@ -1,6 +1,7 @@
 """OpenAI's published dVAE, its own modules with random weights, beside ours with the same weights converted."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +17,30 @@ from dalle_jax.models import dvae
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-4
-HIDDEN, VOCAB, CODE_DIM, BLOCKS, SIDE = 64, 512, 16, 2, 32
+HIDDEN, VOCAB, CODE_DIM, BLOCKS, SIDE = 64, 512, 16, 2, 64
 
 
 @pytest.fixture(scope="module")
 def modules():
   """OpenAI's encoder and decoder in the smallest sizes that their classes take."""
+  import torch
+
+  torch.set_num_threads(1)  # small convolutions are quickest so, and other tests share the cores
   encoder, decoder = official.load("dall_e.encoder"), official.load("dall_e.decoder")
   sizes = {"n_hid": HIDDEN, "n_blk_per_group": BLOCKS, "vocab_size": VOCAB}
   made = {"encoder": encoder.Encoder(**sizes), "decoder": decoder.Decoder(n_init=CODE_DIM, **sizes)}
-  # A branch is weighed by 1/64: gains that make each tensor of it matter. w is [out, in, k, k], as the rule wants.
   for seed, module in enumerate(made.values()):
-    random_weights.fill(module, seed=seed, gain=2.0)
+    random_weights.fill(module, seed=seed, gain=4.0, scales=scales(module))
   return made
+
+
+def scales(module):
+  """Deviations with which each tensor matters: a branch counts 1/64, so it gains what the way around it does not."""
+  biases = (
+    {r"id_path\.b": 0.5} | {rf"res_path\.conv_{i}\.b": 2.0**i for i in (1, 2, 3)} | {r"res_path\.conv_4\.b": 32.0}
+  )
+  plain = [name for name in module.state_dict() if name.endswith(("id_path.w", "output.conv.w"))]
+  return biases | {re.escape(name): module.state_dict()[name][0].numel() ** -0.5 for name in plain}
 
 
 @pytest.fixture(scope="module", params=["zip", "legacy", "state dicts"])
@@ -46,7 +58,9 @@ def converted(request, modules, tmp_path_factory):
 
 
 def pictures():
-  return np.random.default_rng(3).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
+  """Squares of the brightest colours, so that many codes come up."""
+  small_BhwC = 255 * np.random.default_rng(3).integers(0, 2, (4, SIDE // 4, SIDE // 4, 3), np.uint8)
+  return small_BhwC.repeat(4, axis=1).repeat(4, axis=2)
 
 
 def theirs(module, x_BHWC):
@@ -91,8 +105,8 @@ def test_logits_tokens_and_statistics_are_theirs(converted, modules):
   stats_BHWS = model.apply(variables, jnp.asarray(wanted_Bhw), method="decode_codes")
   wanted_BHWS = theirs(modules["decoder"], one_hot_BhwV)
   assert random_weights.error(stats_BHWS, wanted_BHWS) <= TOLERANCE
-  mixed_BhwV = np.asarray(jax.nn.softmax(jnp.asarray(wanted_BhwV)))
-  mixed_BHWS = theirs(modules["decoder"], mixed_BhwV)
+  mixed_BhwV = jax.nn.softmax(jnp.asarray(wanted_BhwV) / 32)
+  mixed_BHWS = theirs(modules["decoder"], np.asarray(mixed_BhwV))
   assert random_weights.error(mixed_BHWS, wanted_BHWS) > 10 * TOLERANCE
   assert random_weights.error(model.apply(variables, mixed_BhwV, method="decode"), mixed_BHWS) <= TOLERANCE
 
@@ -108,12 +122,11 @@ def assert_tokens_equal(ours_Bhw, theirs_Bhw, logits_BhwV):
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 def test_every_tensor_matters(modules, name):
-  import torch
-
-  torch.set_num_threads(1)
   rng = np.random.default_rng(5)
-  channels, side = (3, 16) if name == "encoder" else (VOCAB, 2)
-  x_BHWC = rng.uniform(0.1, 0.9, (2, side, side, channels)).astype(np.float32)
+  if name == "encoder":
+    x_BHWC = rng.uniform(0.1, 0.9, (2, 16, 16, 3)).astype(np.float32)
+  else:
+    x_BHWC = np.eye(VOCAB, dtype=np.float32)[rng.integers(0, VOCAB, (2, 2, 2))]
   module = modules[name]
   assert random_weights.idle(module.state_dict(), lambda: theirs(module, x_BHWC), TOLERANCE) == []
 
