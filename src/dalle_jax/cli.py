@@ -21,6 +21,7 @@ Train DALL-E, draw with it, and measure it.
   data prepare    decode and check pictures with captions, write them as a prepared data set
   data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
   data encode     write the dVAE's codes of every picture
+  data overlap    evaluation pictures that training has seen, on a page and as a list to leave out
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP

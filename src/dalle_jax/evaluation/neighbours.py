@@ -25,9 +25,7 @@ class Neighbours:
   row_BK: Int[np.ndarray, "B K"]
 
 
-def nearest(
-  asked_BE: Float[np.ndarray, "B E"], parts: Iterable[Float[np.ndarray, "N E"]], count: int
-) -> Neighbours:
+def nearest(asked_BE: Float[np.ndarray, "B E"], parts: Iterable[Float[np.ndarray, "N E"]], count: int) -> Neighbours:
   """The `count` nearest (all, where there are fewer) among the vectors of all parts, numbered in their order.
 
   Of equal cosines the earlier vector comes first. A vector of zeros has cosine 0 with everything. Memory holds the
