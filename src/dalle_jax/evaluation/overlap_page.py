@@ -150,7 +150,7 @@ def _table(
 def _cosines(cosine_N: Float[np.ndarray, " N"], threshold: float | None) -> Callable[[Axes, plots.Paper], object]:
   def draw(axes: Axes, paper: plots.Paper) -> None:
     axes.hist(cosine_N, bins=60, color=paper.series[0], alpha=0.85)
-    axes.set_yscale("symlog", linthresh=1)
+    axes.set_yscale("symlog", linthresh=20)
     if threshold is not None:
       axes.axvline(threshold, color=paper.series[1], linewidth=1.6)
       said = {"xytext": (4, -10), "textcoords": "offset points", "color": paper.series[1], "fontsize": 9}
