@@ -18,7 +18,7 @@ LAYERS = (
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
   ("probe_again",),
   ("probe",),
-  ("ablations", "report", "plan", "bench", "draw", "sampler", "score", "describe", "raven", "overlap", "run"),
+  ("ablations", "report", "plan", "bench", "draw", "sampler", "score", "describe", "raven", "overlap", "human", "run"),
   ("inspect_page", "checkpoint_files"),
   ("rank", "attention_maps"),
   ("evaluate", "golden", "showing", "step_shapes"),

@@ -29,6 +29,7 @@ Train DALL-E, draw with it, and measure it.
   caption         write captions of pictures, of a run whose transformer was trained image-first
   probe           draw the captions of DALL-E's blog, on pages whose words are picked
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
+  human           a form on which people compare two runs' pictures, and what they answered
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
 
@@ -136,6 +137,12 @@ def _eval(argv: list[str]) -> int:
   return evaluate.run(argv)
 
 
+def _human(argv: list[str]) -> int:
+  from dalle_jax.commands import human
+
+  return human.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -157,6 +164,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "caption": _caption,
   "probe": _probe,
   "eval": _eval,
+  "human": _human,
   "bench": _bench,
   "checkpoint": _checkpoint,
 }
