@@ -21,6 +21,7 @@ Train DALL-E, draw with it, and measure it.
   data prepare    decode and check pictures with captions, write them as a prepared data set
   data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
   data encode     write the dVAE's codes of every picture
+  data overlap    evaluation pictures that training has seen, on a page and as a list to leave out
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
@@ -30,6 +31,7 @@ Train DALL-E, draw with it, and measure it.
   eval            held-out losses and, where the data has a judge, how often captions are drawn right;
                   with --metrics or --stage figures that carry how they were made: FID, CLIP score, ...
   compare         two such results beside each other, if they were made alike
+  human           a form on which people compare two runs' pictures, and what they answered
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
@@ -144,6 +146,12 @@ def _compare(argv: list[str]) -> int:
   return compare.run(argv)
 
 
+def _human(argv: list[str]) -> int:
+  from dalle_jax.commands import human
+
+  return human.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -172,6 +180,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "probe": _probe,
   "eval": _eval,
   "compare": _compare,
+  "human": _human,
   "bench": _bench,
   "checkpoint": _checkpoint,
   "convert": _convert,
