@@ -3,10 +3,14 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation.metrics import dvae, looked_at
+from dalle_jax.evaluation import frechet
+from dalle_jax.evaluation.metrics import dvae
+from dalle_jax.evaluation.metrics.figures import Figure
 from dalle_jax.evaluation.metrics.networks import Networks
+from dalle_jax.evaluation.metrics.of_pictures import statistics
 from dalle_jax.evaluation.metrics.parts import Parts, measured
 from dalle_jax.evaluation.metrics.result import Measured
 from dalle_jax.measure.asked import DVAE, LIKELIHOOD
@@ -36,7 +40,12 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
       images_BHWC = run.read(rows_B, cfg.image).images_NHWC
       how = {"seed": run.asked.seed, "temperature": temperature, "devices": run.devices}
       columns, decoded_BHWC = dvae.measure(stage.params, cfg, images_BHWC, rows_B, **how)
-      found.append(columns | looked_at.columns(decoded_BHWC, networks, (0,)))
+      if networks.inception is not None:
+        columns |= {
+          "decoded": networks.inception.look(decoded_BHWC)[0],
+          "real": networks.inception.look(images_BHWC)[0],
+        }
+      found.append(columns)
     return {key: np.concatenate([each[key] for each in found])[: end - begin] for key in found[0]}
 
   parts = measured(
@@ -58,7 +67,18 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
   for keep_N, excluded, fact in subsets(run):
     for figure in dvae.figures({key: column[keep_N] for key, column in columns.items()}, cfg.vocab, wanted):
       found.append(Measured(figure=excluded(figure), protocol=about | fact))
+    if networks.inception is not None:
+      own = {"inception": networks.inception.about, "reference": "the same pictures before they were encoded"}
+      found.append(Measured(figure=excluded(_rfid(parts, keep_N)), protocol=about | fact | own))
   return found, parts
+
+
+def _rfid(parts: Parts, keep_N: Bool[np.ndarray, " N"]) -> Figure:
+  """Frechet distance of what the codes decode to from the pictures themselves."""
+  decoded, real = (statistics(parts, name, keep_N) for name in ("decoded", "real"))
+  note = frechet.caveat(decoded.pictures, decoded.dim) or ""
+  value = frechet.between(decoded, real)
+  return Figure(metric="rfid", value=value, unit="", examples=decoded.pictures, note=note)
 
 
 def part_size(run: Run) -> int:

@@ -81,8 +81,12 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
       own_seen = Seen(of="drawn", parts=seen, keep_N=keep_N)
       real_seen = real and Seen(of="real", parts=real, keep_N=real_keep_N)
       for figure, more in _figures(run, networks, own_seen, real_seen):
-        figure = mark(dataclasses.replace(figure, setting=setting_name))
-        found.append(Measured(figure=figure, protocol=about | fact | {"blur": figure.blur and blur.named()} | more))
+        more = fact | {"blur": figure.blur and blur.named()} | more
+        if figure.of == "drawn":
+          figure = mark(dataclasses.replace(figure, setting=setting_name))
+          found.append(Measured(figure=figure, protocol=about | more))
+        elif setting is run.asked.settings[0][1]:  # real pictures are the same however others are drawn
+          found.append(Measured(figure=mark(figure), protocol=facts | run.subject_facts(dvae_name) | more))
   captions = run.read(rows_N[:SHOWN], drawer.dvae.image).captions
   return found, Shown(captions=captions, drawn=tuple(drawn)), size
 

@@ -105,8 +105,10 @@ def test_a_file_of_another_kind_is_one_line(tmp_path, text):
 def test_a_table_has_the_columns_that_say_something():
   plain, drawn = of("loss").figure, of("fid", of="drawn", blur=1, note="few pictures").figure
   assert result.head([plain]) == ["metric", "value", "unit", "examples"]
-  assert result.head([plain, drawn]) == ["metric", "of", "blur", "value", "unit", "examples", "note"]
-  assert "few pictures" in result.as_text([plain, drawn])
+  assert result.head([plain, drawn]) == ["metric", "of", "blur", "value", "unit", "examples"]
+  assert result.as_text([plain, drawn, drawn]).splitlines()[-1] == "(1) few pictures"
+  assert result.as_text([plain, drawn]).count("(1)") == 2
+  assert "25.0 % [" in result.as_text([of_share("composition", np.array([True, False, False, False]))])
 
 
 def test_means_and_shares_have_intervals():

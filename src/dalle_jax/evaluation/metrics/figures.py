@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 from dalle_jax.evaluation.intervals import wilson
 
 Z = 1.959964  # of a 95 % interval
+SHARE = "share"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,13 @@ class Figure:
     return (self.metric, self.of, self.blur, self.setting, self.excluded > 0)
 
   def told(self) -> str:
-    """The number for a person, its interval behind it."""
-    if self.low is None or self.high is None:
-      return f"{self.value:.5g}"
-    return f"{self.value:.5g} [{self.low:.5g}, {self.high:.5g}]"
+    """The number for a person, its interval behind it; shares as percentages."""
+    ends = [] if self.low is None or self.high is None else [self.low, self.high]
+    if self.unit == SHARE:
+      value, *told = (f"{100 * each:.1f}" for each in (self.value, *ends))
+      return f"{value} %" + (f" [{', '.join(told)}]" if told else "")
+    value, *told = (f"{each:.5g}" for each in (self.value, *ends))
+    return value + (f" [{', '.join(told)}]" if told else "")
 
 
 def of_mean(metric: str, values_N: Shaped[np.ndarray, " N"], unit: str, **more: object) -> Figure:
@@ -59,6 +63,4 @@ def of_mean(metric: str, values_N: Shaped[np.ndarray, " N"], unit: str, **more: 
 def of_share(metric: str, right_N: Shaped[np.ndarray, " N"], **more: object) -> Figure:
   """The share of examples that are right, and Wilson's interval."""
   found = wilson(float(np.asarray(right_N, np.float64).sum()), len(right_N))
-  return Figure(
-    metric=metric, value=found.rate, unit="share", examples=found.of, low=found.low, high=found.high, **more
-  )
+  return Figure(metric=metric, value=found.rate, unit=SHARE, examples=found.of, low=found.low, high=found.high, **more)

@@ -1,11 +1,12 @@
 """What the networks and the judge see in pictures, at every blur radius, as columns to keep.
 
-    inception@1  [N, D]   logits@1  [N, K]   clip@1  [N, E]   right@1  [N, A]   clip_text  [N, E]
+    inception@1  [N, D]   logits@1  [N, K]   clip@1  [N, E]   right@1  [N, A]   clip_text  [N, E]   caption  [N]
 
 N pictures, H W pixels, D features, K classes, E CLIP's shared space, A aspects of a caption, "all" first.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,4 +41,6 @@ def columns(
       found[f"right@{radius:g}"] = np.array([[v.all_right, *dataclasses.astuple(v)] for v in verdicts])
   if captions is not None and networks.clip is not None:
     found["clip_text"] = networks.clip.captions(list(captions))
+    digests = [hashlib.sha256(caption.encode()).digest()[:8] for caption in captions]
+    found["caption"] = np.frombuffer(b"".join(digests), np.uint64)  # by which equal ones are known
   return found

@@ -36,15 +36,20 @@ class Seen:
     return self.parts.column(name)[self.keep_N]
 
   def statistics(self, name: str) -> Statistics:
-    """Mean and covariance of a column, a part at a time."""
-    total, begin = None, 0
-    for part_ND in self.parts.each(name):
-      kept_ND = part_ND[self.keep_N[begin : begin + len(part_ND)]]
-      begin += len(part_ND)
-      if len(kept_ND):
-        found = frechet.of(kept_ND)
-        total = found if total is None else total + found
-    return total
+    """Mean and covariance of a column of those that count."""
+    return statistics(self.parts, name, self.keep_N)
+
+
+def statistics(parts: Parts, name: str, keep_N: Bool[np.ndarray, " N"]) -> Statistics:
+  """Mean and covariance of the kept ones of a column, a part at a time."""
+  begin, total = 0, None
+  for part_ND in parts.each(name):
+    kept_ND = part_ND[keep_N[begin : begin + len(part_ND)]]
+    begin += len(part_ND)
+    if len(kept_ND):
+      found = frechet.of(kept_ND)
+      total = found if total is None else total + found
+  return total
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,10 +86,10 @@ def of_inception(
     if real is None:
       raise UserError("kid needs the real pictures themselves, not their statistics: leave --reference out")
     found = kid.distance(drawn.column(name), real.column(name))
-    half = None if found.std is None else 1.96 * found.std / found.subsets**0.5
-    ends = {} if half is None else {"low": found.mean - half, "high": found.mean + half}
+    spread = "" if found.std is None else f", spread {found.std:.3g}"
+    note = f"mean of {found.subsets} subsets of {found.subset_size} pictures{spread}"
     facts = {"reference": about, "subsets": found.subsets, "pictures of a subset": found.subset_size}
-    yield Figure(metric="kid", value=found.mean, unit="", examples=len(drawn), of="drawn", **ends, **blur), facts
+    yield Figure(metric="kid", value=found.mean, unit="", examples=len(drawn), of="drawn", note=note, **blur), facts
   if "is" in wanted:
     for seen in (each for each in (drawn, real) if each is not None):
       found = inception_score.score(seen.column(f"logits@{radius:g}"))
@@ -106,10 +111,21 @@ def of_clip(
     )
     yield figure, {"reference": about}
   for seen in (drawn, real):
+    picture_NE, text_NE = seen.column(name), seen.column("clip_text")
     if "clip_score" in wanted:
-      yield from clip_scores(seen, radius)
+      cosine_N = clip_score.cosines(picture_NE[:, None], text_NE)[:, 0]
+      yield of_mean("clip_score", np.maximum(100 * cosine_N, 0), "of 100", of=seen.of, **blur), {}
+      yield of_mean("clip_cosine", cosine_N, "", of=seen.of, **blur), {}
     if "r_precision" in wanted:
-      yield r_precision(seen, radius, seed)
+      _, first_M, own_N = np.unique(seen.column("caption"), return_index=True, return_inverse=True)
+      candidates = min(r_precision.CANDIDATES, len(first_M))
+      if candidates < 2:
+        raise UserError(
+          f"r_precision asks which caption is a picture's own, and the {seen.of} ones have one caption alone"
+        )
+      ranked = r_precision.among_drawn(picture_NE[:, None], text_NE[first_M], own_N, seed=seed, candidates=candidates)
+      right_N, note = ranked.ranks_CS[:, 0] == 1, f"chance: {100 * ranked.chance():.3g} %"
+      yield of_share("r_precision", right_N, of=seen.of, note=note, **blur), {"candidates": candidates}
 
 
 def of_judge(drawn: Seen, real: Seen, radius: float | int) -> Told:

@@ -63,9 +63,11 @@ def write(out: Path, measured: Sequence[Measured], looks: Looks, *, title: str, 
 
 
 def _table(figures: Sequence[Figure]) -> str:
-  columns = result.head(figures)
-  rows = [[html.escape(text) for text in result.row(each, columns)] for each in figures]
-  return "<h2>Figures</h2>" + static_page.table(columns, rows, reference=[each.of == "real" for each in figures])
+  columns, notes = result.head(figures), result.notes(figures)
+  rows = [[html.escape(text) for text in result.row(each, columns, notes)] for each in figures]
+  told = [f'<p class="note">({i}) {html.escape(note)}</p>' for i, note in enumerate(notes, start=1)]
+  table = static_page.table(columns, rows, reference=[each.of == "real" for each in figures])
+  return "<h2>Figures</h2>" + table + "".join(told)
 
 
 def _sweep(figures: Sequence[Figure], folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from dalle_jax import places
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.evaluation.metrics import protocol
-from dalle_jax.evaluation.metrics.figures import Figure
+from dalle_jax.evaluation.metrics.figures import SHARE, Figure
 
 FORMAT = 1
 NAME = "eval.json"
@@ -67,33 +67,39 @@ def head(figures: Sequence[Figure]) -> list[str]:
   optional = {
     "of": any(each.of for each in figures),
     "blur": any(each.blur for each in figures),
-    "setting": any(each.setting for each in figures),
+    "drawn with": any(each.setting for each in figures),
     "left out": any(each.excluded for each in figures),
-    "note": any(each.note for each in figures),
   }
-  kept = [name for name, there in optional.items() if there]
-  return ["metric", *(n for n in kept if n != "note"), "value", "unit", "examples", *(n for n in kept if n == "note")]
+  return ["metric", *(name for name, there in optional.items() if there), "value", "unit", "examples"]
 
 
-def row(figure: Figure, columns: Sequence[str]) -> list[str]:
-  """A figure's texts under these columns."""
+def row(figure: Figure, columns: Sequence[str], notes: Sequence[str] = ()) -> list[str]:
+  """A figure's texts under these columns, with the number of its note."""
+  mark = f" ({notes.index(figure.note) + 1})" if figure.note in notes else ""
   told = {
     "metric": figure.metric,
     "of": figure.of,
     "blur": f"{figure.blur:g}",
-    "setting": figure.setting,
-    "left out": str(figure.excluded),
-    "value": figure.told(),
-    "unit": figure.unit,
+    "drawn with": figure.setting,
+    "left out": str(figure.excluded or ""),
+    "value": figure.told() + mark,
+    "unit": "" if figure.unit == SHARE else figure.unit,
     "examples": str(figure.examples),
-    "note": figure.note,
   }
   return [told[name] for name in columns]
 
 
+def notes(figures: Sequence[Figure]) -> list[str]:
+  """What is to be known of some of the figures, each once."""
+  return list(dict.fromkeys(each.note for each in figures if each.note))
+
+
 def as_text(figures: Sequence[Figure]) -> str:
-  """A table for a terminal."""
-  columns = head(figures)
-  cells = [columns, *(row(each, columns) for each in figures)]
+  """A table for a terminal, and its notes."""
+  columns, told = head(figures), notes(figures)
+  cells = [columns, *(row(each, columns, told) for each in figures)]
   widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-  return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths)).rstrip() for line in cells)
+  lines = ["  ".join(text.ljust(w) for text, w in zip(line, widths)).rstrip() for line in cells]
+  if told:
+    lines += ["", *(f"({i}) {note}" for i, note in enumerate(told, start=1))]
+  return "\n".join(lines)
