@@ -63,7 +63,8 @@ def test_features_are_those_of_the_official_module(name):
   given = inputs(small)
   for a, b in zip(ours(small, *given), theirs(small, *given)):
     assert random_weights.error(a, b) < TOLERANCE
-    assert np.abs(b).max() > 0.1 and np.abs(b[0] - b[1]).max() > 0.1 * np.abs(b).max()
+    # The inputs are told apart, so that equal features say something.
+    assert np.abs(b[0] - b[1]).max() > 0.1 * np.abs(b).max()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_cosines_and_their_factor_are_those_of_the_official_forward(name):
 
   small = NETWORKS[name]()
   pixels_BHWC, ids_BT = inputs(small)
-  cfg, params = clip.read(small.arrays(), small.description)
+  _, params = clip.read(small.arrays(), small.description)
   pixels, ids = torch.from_numpy(pixels_BHWC.transpose(0, 3, 1, 2).copy()), torch.from_numpy(ids_BT).long()
   with torch.no_grad():
     if name == "open_clip ViT":
