@@ -48,17 +48,17 @@ def open_clip(vision, *, quick_gelu=False, own_text_tower=False, seed=0, text=TE
   return Small(module=module, description=description, images=module.encode_image, texts=module.encode_text)
 
 
-def hugging_face(*, hidden_act="quick_gelu", eos=VOCAB - 1, seed=0):
+def hugging_face(*, hidden_act="quick_gelu", eos=VOCAB - 1, seed=0, vocab=VOCAB, length=LENGTH):
   """Of transformers' CLIPModel."""
   transformers = official.load("transformers")
   config = transformers.CLIPConfig(
     text_config={
-      "vocab_size": VOCAB,
+      "vocab_size": vocab,
       "hidden_size": 32,
       "intermediate_size": 72,
       "num_hidden_layers": 2,
       "num_attention_heads": 4,
-      "max_position_embeddings": LENGTH,
+      "max_position_embeddings": length,
       "hidden_act": hidden_act,
       "bos_token_id": 0,
       "eos_token_id": eos,
