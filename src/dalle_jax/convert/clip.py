@@ -1,0 +1,72 @@
+"""A published CLIP's weights: OpenAI's files, open_clip's, and Hugging Face's CLIPModel.
+
+... the shape that an array has.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree, Shaped
+
+from dalle_jax.convert import clip_names, clip_resnet, clip_transformers
+from dalle_jax.convert.clip_description import OPENAI, described
+from dalle_jax.convert.taking import Taking
+from dalle_jax.errors import UserError
+from dalle_jax.models.openai_clip import Config
+
+# Scalars that only OpenAI's own archives carry; they say what the shapes say too.
+OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
+NOT_WEIGHTS = (".num_batches_tracked", ".position_ids")
+
+
+def recognises(names: Collection[str]) -> bool:
+  """Whether these are the names of a CLIP's state dict."""
+  return clip_names.of([_plain(name) for name in names]) is not None
+
+
+def read(
+  arrays: Mapping[str, Shaped[np.ndarray, "..."]], description: Mapping[str, Any] | None = None
+) -> tuple[Config, PyTree]:
+  """The configuration and the float32 parameters of `models.openai_clip`.
+
+  description: the JSON file that lies beside the weights, decoded. The arrays alone do not say which GELU was used, so
+  only OpenAI's own archives, all of QuickGELU, do without it. Raises UserError for what is missing, left over,
+  misshapen or not finite, and where the description is wanted or does not fit.
+  """
+  plain = {_plain(name): array for name, array in arrays.items() if not name.endswith(NOT_WEIGHTS)}
+  names = clip_names.of(plain)
+  if names is None:
+    raise UserError("these are not the weights of a CLIP: they lack the names of OpenAI's, open_clip's, Hugging Face's")
+  scalars = {name: plain.pop(name) for name in OPENAI_SCALARS if name in plain}
+  if description is None and len(scalars) < len(OPENAI_SCALARS):
+    raise UserError(
+      "these weights of a CLIP do not say whether they are of GELU or QuickGELU: name the JSON file that describes them"
+      " too (Hugging Face's config.json, open_clip's open_clip_config.json or one of its model_configs)"
+    )
+  said = OPENAI if description is None else described(description)
+  taking = Taking(plain, "this CLIP")
+  is_resnet = any(name.startswith(clip_resnet.POOL) for name in plain)
+  vision, vision_params, embed = (
+    clip_resnet.vision(taking) if is_resnet else clip_transformers.vision(taking, names, said)
+  )
+  text, text_params = clip_transformers.text(taking, names, said, embed)
+  params = {"vision": vision_params, "text": text_params, "logit_scale": _scale(taking, plain)}
+  taking.finish()
+  for scalar, ours in zip(OPENAI_SCALARS, (vision.image, text.length, text.vocab)):
+    if scalar in scalars and int(scalars[scalar]) != ours:
+      raise UserError(f"this CLIP's {scalar} is {int(scalars[scalar])}, and its arrays are of {ours}: it is damaged")
+  if said.image not in (None, vision.image):
+    raise UserError(f"the description is of pictures of {said.image} pixels, the weights of {vision.image}: not a pair")
+  return Config(vision=vision, text=text, embed=embed, mean=said.mean, std=said.std), params
+
+
+def _plain(name: str) -> str:
+  """Without what training on several devices puts in front."""
+  return name.removeprefix("module.")
+
+
+def _scale(taking: Taking, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+  """open_clip may keep the scalar as an array of one."""
+  alone = "logit_scale" not in arrays or not arrays["logit_scale"].ndim
+  return taking.take("logit_scale") if alone else taking.take("logit_scale", 1).reshape(())
