@@ -30,7 +30,7 @@ DTYPES = {
 }
 # Where checkpoints keep the weights beside other things, the first that there is.
 NESTS = ("state_dict", "model_state_dict", "model", "module")
-MOST_NAMES = 1_000_000
+MOST_NAMES = 200_000
 MOST_DEPTH = 200
 
 
@@ -165,7 +165,7 @@ def named(path: str, value: Any) -> dict[str, Tensor]:
   Of a checkpoint that keeps its weights beside other things (state_dict, model, module) these alone; a prefix
   `module.` that all names have is left out. Raises UserError where there are none.
   """
-  found = dict(_walk(_nested(value)))
+  found = dict(_walk(path, _nested(value)))
   if not found:
     raise UserError(f"{path} holds no weights: wanted a state dict, a module, or a checkpoint with a state_dict")
   if all(name.startswith("module.") for name in found):
@@ -180,7 +180,7 @@ def _nested(value: Any) -> Any:
   return value
 
 
-def _walk(value: Any) -> Iterator[tuple[str, Tensor]]:
+def _walk(file: str, value: Any) -> Iterator[tuple[str, Tensor]]:
   """Tensors below a dict or a module, with their names."""
   todo = [("", value, 0)]
   for _ in range(MOST_NAMES):
@@ -192,7 +192,7 @@ def _walk(value: Any) -> Iterator[tuple[str, Tensor]]:
     elif depth < MOST_DEPTH:
       inside = [(f"{path}.{key}" if path else key, inner, depth + 1) for key, inner in _inside(value)]
       todo += reversed(inside)
-  raise UserError(f"more than {MOST_NAMES:,} things inside one another: this is no file of weights")
+  raise UserError(f"{file} holds more than {MOST_NAMES:,} things inside one another: this is no file of weights")
 
 
 def _inside(value: Any) -> list[tuple[str, Any]]:
