@@ -21,6 +21,7 @@ LAYERS = (
   ("ablations", "report", "plan", "bench", "draw", "sampler", "score", "describe", "raven", "overlap", "human", "run"),
   ("inspect_page", "checkpoint_files"),
   ("rank", "attention_maps"),
+  ("prompt_metrics",),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
