@@ -22,6 +22,7 @@ LAYERS = (
   ("measure", "overlap", "human"),
   ("inspect_page", "checkpoint_files", "convert_files"),
   ("rank", "attention_maps"),
+  ("prompt_metrics",),
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
