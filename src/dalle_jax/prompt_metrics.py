@@ -228,7 +228,9 @@ def _pictures(
   cut: list[str] = []
   text_NT = np.stack([typed_ids(words, each.text, strict=False, say=cut.append) for each in listed.prompts])
   if cut:
-    say(f"--every: {len(cut)} of {len(text_NT)} captions are longer than what is read of them, and cut off at their end")
+    say(
+      f"--every: {len(cut)} of {len(text_NT)} captions are longer than what is read of them, and cut off at their end"
+    )
   weights, kinds = {"dvae": vae_digest}, []
   if listed.claims is not None:
     kinds.append(_composition(listed.claims))

@@ -51,7 +51,7 @@ class Flags:
   """Draw only from the fewest tokens that hold this much of the probability; 1: from all."""
   guidance: float = 1.0
   """How far towards the caption, and past what the model says where above 1."""
-  blur: tuple[float, ...] = (0,)
+  blur: tuple[float, ...] = (0.0,)
   """Radii in pixels at which drawn and real pictures are blurred before they are looked at."""
   sweep: tuple[str, ...] = ()
   """Ways to draw that are all tried: guidance=1,3,5 temperature=0.85,1 top_k=0,64 top_p=0.9,1 best_of=1,32."""

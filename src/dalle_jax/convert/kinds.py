@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import openai_dvae
+from dalle_jax.convert import clip, inception, openai_dvae
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, openai_clip
+from dalle_jax.models import inception as inception_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,24 @@ class Kind:
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
 
 
+SEE = "dalle eval WORKDIR --metrics fid is --inception DIR"
+JUDGE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
+  ),
+  "inception": Kind(
+    "FID's Inception v3", inception.FILE, inception_model.Config, SEE, inception.recognises, inception.read
+  ),
+  "clip": Kind(
+    "CLIP",
+    "ViT-B-32.pt or a model of open_clip's or Hugging Face's, with bpe_simple_vocab_16e6.txt.gz",
+    openai_clip.Config,
+    JUDGE,
+    clip.recognises,
+    clip.read,
   ),
 }
 

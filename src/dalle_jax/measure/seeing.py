@@ -6,10 +6,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import PIL
 from jaxtyping import Float, UInt8
 
 from dalle_jax.convert import inception as inception_files
 from dalle_jax.convert import weights
+from dalle_jax.data import clip_vocabulary
+from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, features, published_clip, reference
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
@@ -116,14 +119,20 @@ def _own(run: Run, stage: Trained) -> Contrastive:
 
 
 def _published(run: Run) -> Contrastive:
-  clip = published_clip.load(run.asked.clip)
-
-  def batched(embed, rows_of):
-    parts = [np.asarray(embed(rows_of(rows))) for rows in run.devices.batches(len(rows_of(None)), run.asked.batch)]
-    return np.concatenate(parts)[: len(rows_of(None))]
-
-  return Contrastive(
-    about={"network": "CLIP", "sha256": clip.digest},
-    pictures=lambda images: batched(clip.embed_images, lambda rows: images if rows is None else images[rows]),
-    captions=lambda texts: batched(clip.embed_texts, lambda rows: texts if rows is None else [texts[r] for r in rows]),
+  found = weights.load(run.asked.clip)
+  if found.kind != "clip":
+    raise UserError(f"--clip {run.asked.clip} holds weights of the kind {found.kind}, wanted clip")
+  clip = published_clip.Clip(
+    model=found.config,
+    params=found.params,
+    tokenizer=ClipTokenizer(clip_vocabulary.read(Path(run.asked.clip))),
+    digest=found.digest,
+    devices=run.devices,
+    batch=run.asked.batch,
   )
+  about = {
+    "network": "CLIP",
+    "sha256": found.digest,
+    "pixels": f"short side by bicubic of Pillow {PIL.__version__}, then the middle",
+  }
+  return Contrastive(about=about, pictures=clip.embed_images, captions=clip.embed_texts)

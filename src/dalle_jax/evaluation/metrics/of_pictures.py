@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import frechet, inception_score, kid
+from dalle_jax.evaluation import clip_score, frechet, inception_score, kid, r_precision
 from dalle_jax.evaluation.frechet import Statistics
 from dalle_jax.evaluation.metrics.figures import Figure, of_share
 from dalle_jax.evaluation.metrics.looked_at import ASPECTS
