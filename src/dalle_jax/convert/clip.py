@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import PyTree, Shaped
 
 from dalle_jax.convert import clip_names, clip_resnet, clip_transformers
-from dalle_jax.convert.clip_description import OPENAI, described
+from dalle_jax.convert.clip_description import OPENAI, Description, described
 from dalle_jax.convert.taking import Taking
 from dalle_jax.errors import UserError
-from dalle_jax.models.openai_clip import Config
+from dalle_jax.models.openai_clip import Config, ResNet
 
 # Scalars that only OpenAI's own archives carry; they say what the shapes say too.
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
@@ -56,9 +56,21 @@ def read(
   for scalar, ours in zip(OPENAI_SCALARS, (vision.image, text.length, text.vocab)):
     if scalar in scalars and int(scalars[scalar]) != ours:
       raise UserError(f"this CLIP's {scalar} is {int(scalars[scalar])}, and its arrays are of {ours}: it is damaged")
-  if said.image not in (None, vision.image):
-    raise UserError(f"the description is of pictures of {said.image} pixels, the weights of {vision.image}: not a pair")
-  return Config(vision=vision, text=text, embed=embed, mean=said.mean, std=said.std), params
+  cfg = Config(vision=vision, text=text, embed=embed, mean=said.mean, std=said.std)
+  _check_pair(cfg, said)
+  return cfg, params
+
+
+def _check_pair(cfg: Config, said: Description) -> None:
+  """Raises UserError where the description is of another network than the arrays: of whole layers they tell nothing."""
+  vision = cfg.vision.blocks if isinstance(cfg.vision, ResNet) else (cfg.vision.stack.layers,)
+  for what, told, found in (
+    ("layers of pictures", said.vision_layers, vision),
+    ("layers of captions", said.text_layers, cfg.text.stack.layers),
+    ("pixels a side", said.image, cfg.vision.image),
+  ):
+    if told not in (None, found):
+      raise UserError(f"the description has {told} {what}, the weights have {found}: they are not a pair, or cut short")
 
 
 def _plain(name: str) -> str:

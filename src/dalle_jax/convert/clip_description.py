@@ -22,12 +22,17 @@ NO_MATTER = {"embed_dim", "custom_text", "init_logit_scale", "nonscalar_logit_sc
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-  """Of the two towers; heads None: by the width, as in every CLIP published without a file that says otherwise."""
+  """Of the two towers; heads None: by the width, as in every CLIP published without a file that says otherwise.
+
+  vision_layers: of each stage of a residual network, or one number of a transformer's.
+  """
 
   vision_quick_gelu: bool
   text_quick_gelu: bool
   vision_heads: int | None = None
   text_heads: int | None = None
+  vision_layers: tuple[int, ...] | None = None
+  text_layers: int | None = None
   image: int | None = None
   end: int | None = None
   mean: tuple[float, float, float] = CHANNEL_MEAN
@@ -74,6 +79,8 @@ def _hugging_face(data: Mapping[str, Any]) -> Description:
     text_quick_gelu=_quick(text.get("hidden_act", "quick_gelu")),
     vision_heads=int(vision.get("num_attention_heads", 12)),
     text_heads=int(text.get("num_attention_heads", 8)),
+    vision_layers=(int(vision.get("num_hidden_layers", 12)),),
+    text_layers=int(text.get("num_hidden_layers", 12)),
     image=int(vision.get("image_size", 224)),
     end=None if end == 2 else int(end),  # 2 stood there by mistake in the first files, and is read as "the highest"
   )
@@ -85,7 +92,8 @@ def _open_clip(cfg: Mapping[str, Any], preprocess: Mapping[str, Any]) -> Descrip
   quick = bool(rest.pop("quick_gelu", False))
   head, image = int(vision.pop("head_width", HEAD)), int(vision.pop("image_size", 224))
   heads, pool, end = int(text.pop("heads", 8)), text.pop("pool_type", "argmax"), int(text.pop("eos_id", 2))
-  is_resnet = isinstance(vision.get("layers", 12), list | tuple)
+  layers = vision.get("layers", 12)
+  is_resnet = isinstance(layers, list | tuple)
   width = int(vision.get("width", 768))
   _refuse("vision tower's pool_type", vision.pop("pool_type", "tok"), "tok")
   _refuse("text tower's proj_type", text.pop("proj_type", "linear"), "linear")
@@ -106,6 +114,8 @@ def _open_clip(cfg: Mapping[str, Any], preprocess: Mapping[str, Any]) -> Descrip
     text_quick_gelu=quick,
     vision_heads=None if is_resnet else width // head,
     text_heads=heads,
+    vision_layers=tuple(map(int, layers)) if is_resnet else (int(layers),),
+    text_layers=int(text.get("layers", 12)),
     image=image,
     end=end if pool == "eos" else None,
     mean=_three(preprocess.get("mean"), CHANNEL_MEAN),

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt8
 
+from dalle_jax import sharding
 from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_pixels
@@ -45,7 +45,7 @@ class Clip:
     """The parameters on the device, or whole on each of them, once."""
     if self.devices.mesh is None:
       return jax.tree.map(jnp.asarray, self.params)
-    return jax.device_put(self.params, NamedSharding(self.devices.mesh, PartitionSpec()))
+    return jax.device_put(self.params, sharding.replicated(self.devices.mesh))
 
   def embed_images(self, images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B E"]:
     """Unit vectors of pictures of any size; their middles are looked at (`clip_pixels`)."""
