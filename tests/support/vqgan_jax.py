@@ -62,7 +62,7 @@ class Oracle:
     return self.conv("quant_conv", self.conv("encoder/conv_out", x))
 
   def codes(self, z):
-    b, c, h, w = z.shape
+    b, _, h, w = z.shape
     distance = self.torch.cdist(z.flatten(2).transpose(1, 2), self.get("quantize/embedding/embedding")[None])
     return distance.argmin(-1).reshape(b, h, w)
 
