@@ -12,17 +12,17 @@ from jaxtyping import PyTree
 
 from dalle_jax.convert import vqgan as taming
 from dalle_jax.convert.matching import Source, filled, shapes_of
-from dalle_jax.errors import UserError
+from dalle_jax.convert.named import Names
 from dalle_jax.models import vqgan
 from dalle_jax.models.vqgan import VqganConfig
 
-FLAX = ("encoder/conv_in/kernel", "decoder/conv_in/kernel", "quantize/embedding/embedding")
+FLAX = ("encoder.conv_in.kernel", "decoder.conv_in.kernel", "quantize.embedding.embedding")
 DECODER = ("embedding.weight", "post_quant_conv.weight", "decoder.conv_in.weight")
 
 
 def recognises(names: Collection[str]) -> bool:
-  """Whether a file with these names is one of the two. Flax's may be joined by / or by a point."""
-  return _is_decoder(names) or all(name in _slashed(names) for name in FLAX)
+  """Whether a file with these names is one of the two."""
+  return _is_decoder(names) or all(name in names for name in FLAX)
 
 
 def read(arrays: Mapping[str, np.ndarray], image: int = 256) -> tuple[VqganConfig, PyTree]:
@@ -32,48 +32,43 @@ def read(arrays: Mapping[str, np.ndarray], image: int = 256) -> tuple[VqganConfi
   is missing, unknown, of another shape or not finite.
   """
   if _is_decoder(arrays):
-    cfg, place = _of_decoder(arrays, image), _torch_source
+    own = Names(arrays)
+    cfg, place = _of_decoder(own, image), _torch_source
   else:
-    slashed = _slashed(arrays)
-    arrays = {slash: arrays[name] for slash, name in slashed.items()}
-    if missing := [name for name in FLAX if name not in arrays]:
-      raise UserError(f"the weights lack {missing[0]!r}: no VQGAN of dalle-mini has these names")
-    arrays = {name: _plain(name, array) for name, array in arrays.items()}
-    cfg, place = _of_flax(arrays, image), _flax_source
-  return cfg, filled(shapes_of(lambda key: vqgan.init(key, cfg)), lambda *asked: place(cfg, *asked), arrays)
+    own = Names({name: _plain(name, array) for name, array in arrays.items()})
+    cfg, place = _of_flax(own, image), _flax_source
+  return cfg, filled(shapes_of(lambda key: vqgan.init(key, cfg)), lambda *asked: place(cfg, *asked), own)
 
 
-def _of_flax(arrays: Mapping[str, np.ndarray], image: int) -> VqganConfig:
-  levels = taming.count(arrays, "encoder/down_{}/block_0/conv1/kernel")
-  width = arrays["encoder/conv_in/kernel"].shape[-1]
-  vocab, code_dim = arrays["quantize/embedding/embedding"].shape
+def _of_flax(arrays: Names, image: int) -> VqganConfig:
+  levels = taming.count(arrays, "encoder.down_{}.block_0.conv1.kernel")
+  width = arrays.shape("encoder.conv_in.kernel")[-1]
+  vocab, code_dim = arrays.shape("quantize.embedding.embedding")
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays["decoder/conv_in/kernel"].shape[2],
+    latent=arrays.shape("decoder.conv_in.kernel")[2],
     width=width,
-    multiples=tuple(arrays[f"encoder/down_{i}/block_0/conv1/kernel"].shape[-1] // width for i in range(levels)),
-    blocks=taming.count(arrays, "encoder/down_0/block_{}/conv1/kernel"),
-    attention=tuple(i for i in range(levels) if f"encoder/down_{i}/attn_0/q/kernel" in arrays),
+    multiples=tuple(arrays.shape(f"encoder.down_{i}.block_0.conv1.kernel")[-1] // width for i in range(levels)),
+    blocks=taming.count(arrays, "encoder.down_0.block_{}.conv1.kernel"),
+    attention=tuple(i for i in range(levels) if f"encoder.down_{i}.attn_0.q.kernel" in arrays),
     all_attention=True,
     low=0.0,
   )
 
 
-def _of_decoder(arrays: Mapping[str, np.ndarray], image: int) -> VqganConfig:
+def _of_decoder(arrays: Names, image: int) -> VqganConfig:
   levels = taming.count(arrays, "decoder.up.{}.block.0.conv1.weight")
-  widths = [arrays[f"decoder.up.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
-  vocab, code_dim = arrays["embedding.weight"].shape
-  if not widths:
-    raise UserError("the weights lack 'decoder.up.0.block.0.conv1.weight': the file is cut off")
+  width = arrays.shape("decoder.up.0.block.0.conv1.weight")[0]
+  vocab, code_dim = arrays.shape("embedding.weight")
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays["decoder.conv_in.weight"].shape[1],
-    width=widths[0],
-    multiples=tuple(each // widths[0] for each in widths),
+    latent=arrays.shape("decoder.conv_in.weight")[1],
+    width=width,
+    multiples=tuple(arrays.shape(f"decoder.up.{i}.block.0.conv1.weight")[0] // width for i in range(levels)),
     blocks=taming.count(arrays, "decoder.up.0.block.{}.conv1.weight") - 1,
     attention=tuple(i for i in range(levels) if f"decoder.up.{i}.attn.0.q.weight" in arrays),
     low=0.0,
@@ -85,9 +80,9 @@ def _of_decoder(arrays: Mapping[str, np.ndarray], image: int) -> VqganConfig:
 def _flax_source(cfg: VqganConfig, path: tuple[str, ...], shape: tuple[int, ...]) -> Source:
   *parts, leaf = path
   if leaf == "embedding":
-    return Source("quantize/embedding/embedding", shape)
+    return Source("quantize.embedding.embedding", shape)
   conv = ["conv"] if parts[-1] in ("downsample", "upsample") else []
-  return Source("/".join([*parts, *conv, leaf]), shape)
+  return Source(".".join([*parts, *conv, leaf]), shape)
 
 
 def _torch_source(cfg: VqganConfig, path: tuple[str, ...], shape: tuple[int, ...]) -> Source:
@@ -100,12 +95,7 @@ def _is_decoder(names: Collection[str]) -> bool:
   return all(name in names for name in DECODER) and "encoder.conv_in.weight" not in names
 
 
-def _slashed(names: Collection[str]) -> dict[str, str]:
-  """The names as Flax's paths, and what they are in the file."""
-  return {name.replace(".", "/"): name for name in names}
-
-
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
   """Gains and biases of old Flax's normalisations are of shape [1, 1, 1, C]."""
-  is_vector = name.endswith(("/scale", "/bias"))
+  is_vector = name.endswith((".scale", ".bias"))
   return array.reshape(-1) if is_vector and array.shape[:-1] == (1, 1, 1) else array

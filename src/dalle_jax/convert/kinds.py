@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import openai_dvae
+from dalle_jax.convert import dalle_mini, openai_dvae, vqgan
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae
+from dalle_jax.models.vqgan import VqganConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +27,28 @@ class Kind:
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
+  ignored: Callable[[Collection[str]], list[str]] = lambda names: []
 
 
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 
+FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
+
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
+  ),
+  "vqgan": Kind(
+    "a VQGAN of taming-transformers, minDALL-E or ruDALL-E",
+    "last.ckpt, stage1_last.ckpt, vqgan.gumbelf8-sber.model.ckpt",
+    VqganConfig,
+    FIRST,
+    vqgan.recognises,
+    vqgan.read,
+    vqgan.ignored,
+  ),
+  "dalle_mini_vqgan": Kind(
+    "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
   ),
 }
 

@@ -4,12 +4,13 @@ Their convolutions are OIHW, ours HWIO. Pixels are mapped to [-1, 1] by all of t
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import PyTree
 
 from dalle_jax.convert.matching import Source, filled, shapes_of
+from dalle_jax.convert.named import Names
 from dalle_jax.errors import UserError
 from dalle_jax.models import vqgan
 from dalle_jax.models.vqgan import VqganConfig
@@ -45,37 +46,30 @@ def read(arrays: Mapping[str, np.ndarray], image: int = 256) -> tuple[VqganConfi
   prefix, passed = _prefix(arrays), set(ignored(arrays))
   if prefix is None:
     raise UserError(f"the weights lack {MARKS[0]!r} or {MARKS[1]!r}: no VQGAN of taming-transformers has these names")
-  own = {name[len(prefix) :]: array for name, array in arrays.items() if name not in passed}
+  own = Names({name: array for name, array in arrays.items() if name not in passed}, prefix)
   cfg = config_of(own, image)
   return cfg, filled(shapes_of(lambda key: vqgan.init(key, cfg)), lambda *asked: source(cfg, *asked), own)
 
 
-def config_of(arrays: Mapping[str, np.ndarray], image: int) -> VqganConfig:
+def config_of(arrays: Names, image: int) -> VqganConfig:
   """What the names and shapes tell. Raises UserError where they are no VQGAN's."""
-  widths, down = [], "encoder.down.{}.block.0.conv1.weight"
-  while down.format(len(widths)) in arrays:
-    widths.append(arrays[down.format(len(widths))].shape[0])
-  width, gumbel = arrays["encoder.conv_in.weight"].shape[0], "quantize.proj.weight" in arrays
-  book = "quantize.embed.weight" if gumbel else "quantize.embedding.weight"
-  if book not in arrays:
-    raise UserError(f"the weights lack {book!r}: the file is cut off, or of another kind of network")
-  if not widths or any(each % width for each in widths):
-    raise UserError(f"the encoder's levels have {widths} channels: multiples of its first {width} are wanted")
-  vocab, code_dim = arrays[book].shape
+  width, gumbel = arrays.shape("encoder.conv_in.weight")[0], "quantize.proj.weight" in arrays
+  levels = count(arrays, "encoder.down.{}.block.0.conv1.weight")
+  vocab, code_dim = arrays.shape(f"quantize.{'embed' if gumbel else 'embedding'}.weight")
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays["decoder.conv_in.weight"].shape[1],
+    latent=arrays.shape("decoder.conv_in.weight")[1],
     width=width,
-    multiples=tuple(each // width for each in widths),
+    multiples=tuple(arrays.shape(f"encoder.down.{i}.block.0.conv1.weight")[0] // width for i in range(levels)),
     blocks=count(arrays, "encoder.down.0.block.{}.conv1.weight"),
-    attention=tuple(i for i in range(len(widths)) if f"encoder.down.{i}.attn.0.q.weight" in arrays),
+    attention=tuple(i for i in range(levels) if f"encoder.down.{i}.attn.0.q.weight" in arrays),
     gumbel=gumbel,
   )
 
 
-def count(names: Collection[str], pattern: str) -> int:
+def count(names: Iterable[str], pattern: str) -> int:
   """How many of pattern.format(0), pattern.format(1) ... there are before the first that is not."""
   found = 0
   while pattern.format(found) in names:
