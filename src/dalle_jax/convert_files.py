@@ -23,6 +23,7 @@ class Converted:
   name: str
   kind: Kind
   arrays: int
+  ignored: tuple[str, ...]
   parameters: int
   sizes: object
   digest: str
@@ -59,6 +60,7 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
     name=name,
     kind=kind,
     arrays=len(arrays),
+    ignored=tuple(kind.ignored(arrays.keys())),
     parameters=sum(int(np.size(array)) for array in weights.flat(params).values()),
     sizes=cfg,
     digest=digest,
@@ -77,6 +79,7 @@ def as_text(found: Converted, out: Path) -> str:
   rows = [
     ("kind", f"{found.name}: {found.kind.title}"),
     ("arrays", f"{found.arrays:,}"),
+    *([("  not used", f"{len(found.ignored):,} ({found.ignored[0]} ...)")] if found.ignored else []),
     ("parameters", f"{found.parameters:,}"),
     *([("kept beside", ", ".join(found.kept))] if found.kept else []),
     *((f"  {path}", str(leaf)) for path, leaf in config.leaves(found.sizes) if path != "kind"),

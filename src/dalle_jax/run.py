@@ -28,9 +28,9 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
-from dalle_jax.models import dvae
+from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives import codebook
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
@@ -247,7 +247,7 @@ def encoder(workdir: Workdir) -> codes.Encode:
   """What encodes pictures by the workdir's dVAE. Raises UserError when the run has none, or no weights of it yet."""
   name = _dvae_of(workdir)
   model, (params, _) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
-  return lambda images_BHWC: np.asarray(dvae.encode_images(params, model, images_BHWC))
+  return lambda images_BHWC: np.asarray(image_tokenizer.encode_images(params, model, images_BHWC))
 
 
 def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int) -> codes.Stamp:
@@ -282,7 +282,7 @@ def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
 
 def _needs_dvae(stage: Stage) -> bool:
   """Whether the stage reads codes, or encodes pictures in its step."""
-  if isinstance(stage.objective, DvaeObjective):
+  if isinstance(stage.objective, FirstStage):
     return False
   return stage.objective.dvae is not None or isinstance(stage.examples, Codes)
 

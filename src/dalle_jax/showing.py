@@ -13,7 +13,7 @@ import numpy as np
 from dalle_jax.data.prepared import Prepared
 from dalle_jax.evaluation import examples, reconstruction
 from dalle_jax.experiment import Stage, dvae_stage
-from dalle_jax.models import dvae
+from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeObjective
 from dalle_jax.objectives.transformer import TransformerNll
@@ -79,7 +79,7 @@ def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   name, words, cfg = dvae_stage(workdir.experiment()), workdir.tokenizer(), stage.objective.model
   vae = workdir.experiment().stage(name).objective.model
   asked = held_out(prepared, words, PICTURES, vae.image)
-  codes_Nhw = np.asarray(dvae.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC)))
+  codes_Nhw = np.asarray(image_tokenizer.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC)))
   how = {"model": cfg, "sampling": SamplingConfig(temperature=0.0), "words": words.size}
 
   def show(step: int, params: Any) -> Mapping[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import clip, inception, openai_dvae
+from dalle_jax.convert import clip, dalle_mini, inception, openai_dvae, vqgan
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae, openai_clip
 from dalle_jax.models import inception as inception_model
+from dalle_jax.models.vqgan import VqganConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Kind:
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
+  ignored: Callable[[Collection[str]], list[str]] = lambda names: []
 
 
 SEE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 JUDGE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
+
+FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
@@ -47,6 +51,18 @@ KINDS: dict[str, Kind] = {
     JUDGE,
     clip.recognises,
     clip.read,
+  ),
+  "vqgan": Kind(
+    "a VQGAN of taming-transformers, minDALL-E or ruDALL-E",
+    "last.ckpt, stage1_last.ckpt, vqgan.gumbelf8-sber.model.ckpt",
+    VqganConfig,
+    FIRST,
+    vqgan.recognises,
+    vqgan.read,
+    vqgan.ignored,
+  ),
+  "dalle_mini_vqgan": Kind(
+    "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
   ),
 }
 

@@ -1,4 +1,4 @@
-"""From captions to pictures: draw codes, decode them through the dVAE, score the pixels, a batch at a time.
+"""From captions to pictures: draw codes, decode them through the dVAE or VQGAN, score the pixels, a batch at a time.
 
 C captions, S samples of each in one batch, N samples of a caption in all, T text positions, P image tokens, H W pixels.
 """
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree, UInt8
 
 from dalle_jax.models import clip as clip_lib
-from dalle_jax.models import dvae, transformer
+from dalle_jax.models import image_tokenizer, transformer
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig, seeded
 from dalle_jax.sampling.devices import Devices, even_part
@@ -49,7 +49,7 @@ class Drawer:
 
   transformer: transformer.Config
   transformer_params: PyTree
-  dvae: dvae.Config
+  dvae: image_tokenizer.Config
   dvae_params: PyTree
   clip: clip_lib.Config | None = None
   clip_params: PyTree | None = None
@@ -160,11 +160,11 @@ class Drawer:
   def decode(self, codes_NP: Int[np.ndarray, "N P"]) -> UInt8[np.ndarray, "N H W 3"]:
     """The pictures of codes in raster order."""
     codes_Nhw = self.devices.put(codes_NP.reshape(-1, self.dvae.grid, self.dvae.grid))
-    return np.asarray(dvae.decode_images(self.dvae_params, self.dvae, codes_Nhw))
+    return np.asarray(image_tokenizer.decode_images(self.dvae_params, self.dvae, codes_Nhw))
 
   def encode(self, images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
     """The codes of pictures as large as the dVAE's, or of their upper parts."""
-    return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, self.devices.put(images_NHWC)))
+    return np.asarray(image_tokenizer.encode_images(self.dvae_params, self.dvae, self.devices.put(images_NHWC)))
 
   def _decode_in_batches(self, codes_KP: Int[np.ndarray, "K P"]) -> UInt8[np.ndarray, "K H W 3"]:
     parts = [self.decode(codes_KP[i : i + self.batch]) for i in range(0, len(codes_KP), self.batch)]
