@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert.named import Named
+from dalle_jax.convert.named import Names
+from dalle_jax.convert.torch_layers import embedding, linear, modules, norm, table
 from dalle_jax.errors import UserError
 from dalle_jax.models.peers.attention import Torus
 from dalle_jax.models.peers.rudalle import Config
@@ -34,36 +35,36 @@ def read(
   the same in both. Raises UserError with the first name that is missing, unknown, of another shape or not finite, for a
   mask that is not ruDALL-E's, and where the version is not known or is not the file's.
   """
-  named = Named(arrays, "ruDALL-E")
-  cfg = _versioned(_config(named, heads), arrays, version)
+  names = Names({name: array for name, array in arrays.items() if name not in MASKS})
+  cfg = _versioned(_config(names, heads), arrays, version)
   d = cfg.width
   params = {
-    "text_token": named.table("text_embeddings", cfg.text_classes, d),
-    "image_token": named.table("image_embeddings", cfg.image_vocab, d),
-    "text_position": named.table("text_pos_embeddings", cfg.text + 1, d),
-    "row": named.table("image_row_embeddings", cfg.grid, d),
-    "column": named.table("image_col_embeddings", cfg.grid, d),
-    **{f"block_{i}": _block(named, f"transformer.layers.{i}", d) for i in range(cfg.layers)},
-    "norm_out": named.norm("transformer.final_layernorm", d),
-    "norm_head": named.norm("to_logits.0", d),
-    "head": named.linear("to_logits.1", d, cfg.text_classes + cfg.image_vocab),
+    "text_token": embedding(names, "text_embeddings", cfg.text_classes, d),
+    "image_token": embedding(names, "image_embeddings", cfg.image_vocab, d),
+    "text_position": embedding(names, "text_pos_embeddings", cfg.text + 1, d),
+    "row": embedding(names, "image_row_embeddings", cfg.grid, d),
+    "column": embedding(names, "image_col_embeddings", cfg.grid, d),
+    **{f"block_{i}": _block(names, f"transformer.layers.{i}", d) for i in range(cfg.layers)},
+    "norm_out": norm(names, "transformer.final_layernorm", d),
+    "norm_head": norm(names, "to_logits.0", d),
+    "head": linear(names, "to_logits.1", d, cfg.text_classes + cfg.image_vocab),
   }
-  named.done(ignored=MASKS)
+  names.all_taken()
   return cfg, params
 
 
-def _config(named: Named, heads: int | None) -> Config:
-  classes, width = named.peek("text_embeddings.weight", 2).shape
-  text = len(named.peek("text_pos_embeddings.weight", 2)) - 1
+def _config(names: Names, heads: int | None) -> Config:
+  classes, width = table(names, "text_embeddings")
+  text = table(names, "text_pos_embeddings")[0] - 1
   heads = heads or HEADS.get(width)
   if heads is None:
     raise UserError(f"no ruDALL-E of width {width} was published, and its file does not say how many heads: say so")
   return Config(
     text_vocab=classes - text,
     text=text,
-    image_vocab=len(named.peek("image_embeddings.weight", 2)),
-    grid=len(named.peek("image_row_embeddings.weight", 2)),
-    layers=named.count("transformer.layers"),
+    image_vocab=table(names, "image_embeddings")[0],
+    grid=table(names, "image_row_embeddings")[0],
+    layers=modules(names, "transformer.layers"),
     width=width,
     heads=heads,
     carried=text,
@@ -94,20 +95,20 @@ def _same(mask: np.ndarray, sees: Pattern | Torus) -> bool:
   return np.array_equal(mask, sees.mask())
 
 
-def _block(named: Named, at: str, d: int) -> PyTree:
-  qkv = named.linear(f"{at}.attention.query_key_value", d, 3 * d)
+def _block(names: Names, at: str, d: int) -> PyTree:
+  qkv = linear(names, f"{at}.attention.query_key_value", d, 3 * d)
   return {
-    "attention_in": named.norm(f"{at}.input_layernorm", d),
+    "attention_in": norm(names, f"{at}.input_layernorm", d),
     "attention": {
       "qkv": {
         "kernel": np.stack(np.split(qkv["kernel"], 3, axis=1)),
         "bias": np.stack(np.split(qkv["bias"], 3)),
       },
-      "out": named.linear(f"{at}.attention.dense", d, d),
+      "out": linear(names, f"{at}.attention.dense", d, d),
     },
-    "attention_out": named.norm(f"{at}.before_first_addition_layernorm", d),
-    "mlp_in": named.norm(f"{at}.post_attention_layernorm", d),
-    "up": named.linear(f"{at}.mlp.dense_h_to_4h", d, 4 * d),
-    "down": named.linear(f"{at}.mlp.dense_4h_to_h", 4 * d, d),
-    "mlp_out": named.norm(f"{at}.before_second_addition_layernorm", d),
+    "attention_out": norm(names, f"{at}.before_first_addition_layernorm", d),
+    "mlp_in": norm(names, f"{at}.post_attention_layernorm", d),
+    "up": linear(names, f"{at}.mlp.dense_h_to_4h", d, 4 * d),
+    "down": linear(names, f"{at}.mlp.dense_4h_to_h", 4 * d, d),
+    "mlp_out": norm(names, f"{at}.before_second_addition_layernorm", d),
   }

@@ -26,7 +26,7 @@ def draw(
   sample_S: Int[Array, " S"],
   *,
   net: MinDalle | RuDalle,
-  sampling: SamplingConfig = SamplingConfig(),
+  sampling: SamplingConfig,
 ) -> Int[Array, "C S N"]:
   """Codes, int32, of the samples numbered `sample_S` of the captions numbered `caption_C`.
 

@@ -1,4 +1,4 @@
-"""minDALL-E (Kakao Brain 2021): a GPT over 64 text and 256 image tokens, each kind with embeddings and a head of its own.
+"""minDALL-E (Kakao Brain 2021): a GPT over 64 text and 256 image tokens, each with embeddings and a head of its own.
 
     position   0    1   ... 63  |  64   65  ... 319
     carries    t0   t1  ... t63 |  z0   z1  ... z255
