@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import clip, dalle_mini, inception, openai_dvae, vqgan
+from dalle_jax.convert import clip, dalle_mini, inception, mindalle, openai_dvae, rudalle, vqgan
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae, openai_clip
 from dalle_jax.models import inception as inception_model
+from dalle_jax.models.peers import mindalle as mindalle_model
+from dalle_jax.models.peers import rudalle as rudalle_model
 from dalle_jax.models.vqgan import VqganConfig
 
 
@@ -35,6 +37,7 @@ SEE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 JUDGE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 
+DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
 FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
 
 KINDS: dict[str, Kind] = {
@@ -63,6 +66,12 @@ KINDS: dict[str, Kind] = {
   ),
   "dalle_mini_vqgan": Kind(
     "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
+  ),
+  "mindalle": Kind(
+    "minDALL-E's transformer", "stage2_last.ckpt", mindalle_model.Config, DRAW, mindalle.recognises, mindalle.read
+  ),
+  "rudalle": Kind(
+    "ruDALL-E's transformer", "pytorch_model.bin", rudalle_model.Config, DRAW, rudalle.recognises, rudalle.read
   ),
 }
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment
-from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.choose import SamplingConfig
 
@@ -113,7 +114,7 @@ def of_stage(experiment: Experiment, stage: str | None, *, inception: bool) -> t
   objective = experiment.stage(stage).objective
   if isinstance(objective, TransformerNll):
     return TRANSFORMER
-  if not isinstance(objective, DvaeObjective):
+  if not isinstance(objective, FirstStage):
     raise UserError(f"got --stage {stage}, which is a CLIP: its figures are --metrics {' '.join(CLIP)}")
   likelihood = isinstance(objective, DvaeElbo)
   return tuple(name for name in DVAE if (likelihood or name not in LIKELIHOOD) and (inception or name not in INCEPTION))

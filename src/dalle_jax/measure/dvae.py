@@ -16,17 +16,18 @@ from dalle_jax.evaluation.metrics.result import Measured
 from dalle_jax.measure.asked import DVAE, LIKELIHOOD
 from dalle_jax.measure.run import Run
 from dalle_jax.measure.subsets import subsets
-from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.first_stage import FirstStage
 
 
 def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
   """The figures asked for, and the parts that they are of. Raises UserError for one that this dVAE has not."""
-  name, stage = run.stage(DvaeObjective, what="dVAE")
+  name, stage = run.stage(FirstStage, what="dVAE")
   wanted, temperature = run.asked.of(DVAE), _temperature(stage)
   if temperature is None and (bounds := [metric for metric in wanted if metric in LIKELIHOOD]):
     raise UserError(
-      f"got --metrics {bounds[0]}, and stage {name} was trained by squared error: the scales that a likelihood needs "
-      f"were never trained; leave {' and '.join(bounds)} out"
+      f"got --metrics {bounds[0]}, and stage {name} has no likelihood of pixels: it was trained by squared error, or is a "
+      f"VQGAN; leave {' and '.join(bounds)} out"
     )
   cfg = stage.objective.model
   facts = run.data_facts(cfg.image) | {"seed": run.asked.seed, "temperature": temperature}

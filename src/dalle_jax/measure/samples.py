@@ -20,7 +20,7 @@ from dalle_jax.measure.dvae import part_size
 from dalle_jax.measure.run import Run, sha256
 from dalle_jax.measure.subsets import subsets
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import ranking
 from dalle_jax.sampling.drawer import Drawer
@@ -66,7 +66,7 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
   """The figures asked for, what to show, and the bytes of the parts that are kept."""
   drawer, rows_N = _drawer(run), _rows(run)
   name, _ = run.stage(TransformerNll, what="transformer")
-  dvae_name, _ = run.stage(DvaeObjective, what="dVAE")
+  dvae_name, _ = run.stage(FirstStage, what="dVAE")
   facts = _facts(run, drawer, networks)
   real = _real(run, drawer, networks)
   found, drawn, size = [], [], real.bytes() if real else 0

@@ -8,9 +8,9 @@ from dalle_jax.evaluation.metrics.result import Measured
 from dalle_jax.measure.dvae import part_size
 from dalle_jax.measure.run import Run, sha256
 from dalle_jax.measure.subsets import subsets
-from dalle_jax.models import dvae
+from dalle_jax.models import image_tokenizer
 from dalle_jax.models.transformer import in_compute_dtype
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
 
 COLUMNS = ("text", "text_no_pads", "words", "image")
@@ -19,7 +19,7 @@ COLUMNS = ("text", "text_no_pads", "words", "image")
 def measure(run: Run) -> tuple[list[Measured], Parts]:
   """The losses of every picture with its first caption, and the parts that they are of."""
   name, stage = run.stage(TransformerNll, what="transformer")
-  dvae_name, vae = run.stage(DvaeObjective, what="dVAE")
+  dvae_name, vae = run.stage(FirstStage, what="dVAE")
   cfg, pictures = stage.objective.model, vae.objective.model
   params = in_compute_dtype(stage.params, cfg)
   # Nats a token of other tokens are other numbers, so both tokenizers are among the facts.
@@ -35,7 +35,7 @@ def measure(run: Run) -> tuple[list[Measured], Parts]:
     found = []
     for rows_B in run.devices.batches(end - begin, run.asked.batch):
       batch = run.read(begin + rows_B, pictures.image)
-      codes_Bhw = np.asarray(dvae.encode_images(vae.params, pictures, run.devices.put(batch.images_NHWC)))
+      codes_Bhw = np.asarray(image_tokenizer.encode_images(vae.params, pictures, run.devices.put(batch.images_NHWC)))
       codes_BP = codes_Bhw.reshape(len(rows_B), -1)
       found.append(transformer.measure(params, cfg, batch.text_NT, codes_BP, run.devices))
     return {key: np.concatenate([each[key] for each in found])[: end - begin] for key in found[0]}

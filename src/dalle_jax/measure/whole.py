@@ -14,7 +14,7 @@ from dalle_jax.evaluation.reconstruction import reconstruct
 from dalle_jax.measure import dvae, samples, seeing, transformer
 from dalle_jax.measure.asked import DVAE, SAMPLES, TRANSFORMER, Asked
 from dalle_jax.measure.run import Progress, Run, begin
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.places import Place
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
@@ -80,6 +80,6 @@ def measure(
 
 
 def _pairs(run: Run) -> tuple[np.ndarray, np.ndarray]:
-  _, stage = run.stage(DvaeObjective, what="dVAE")
+  _, stage = run.stage(FirstStage, what="dVAE")
   images_NHWC = run.read(np.arange(min(PAIRS, len(run))), stage.objective.model.image).images_NHWC
   return images_NHWC, reconstruct(stage.params, stage.objective.model, images_NHWC, run.devices)[0]

@@ -1,4 +1,4 @@
-"""A dVAE on held-out pictures, picture by picture: likelihood, bounds, error, structural similarity, codes.
+"""A dVAE, or a VQGAN, on held-out pictures, one by one: likelihood, bounds, error, structural similarity, codes.
 
 B pictures of a batch, H W pixels, h w code grid, V codebook.
 """
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 from dalle_jax.evaluation.metrics.figures import Figure, of_mean
 from dalle_jax.evaluation.metrics.ssim import ssim
 from dalle_jax.evaluation.reconstruction import psnr
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, image_tokenizer
 from dalle_jax.sampling.devices import Devices, scope
 from dalle_jax.sharding import Rules
 
@@ -24,7 +24,7 @@ BOUNDS = ("nll", "elb_hard", "elb_relaxed", "kl")
 
 def measure(
   params: PyTree,
-  cfg: dvae.Config,
+  cfg: image_tokenizer.Config,
   images_BHWC: UInt8[np.ndarray, "B H W 3"],
   numbers_B: Int[np.ndarray, " B"],
   *,
@@ -55,11 +55,11 @@ def measure(
 
 @functools.partial(jax.jit, static_argnames=("cfg", "mesh", "rules"))
 def _reconstruct(
-  params: PyTree, images_BHWC: UInt8[Array, "B H W 3"], cfg: dvae.Config, mesh: Mesh | None, rules: Rules
+  params: PyTree, images_BHWC: UInt8[Array, "B H W 3"], cfg: image_tokenizer.Config, mesh: Mesh | None, rules: Rules
 ) -> tuple[UInt8[Array, "B H W 3"], Int[Array, "B h w"]]:
   with scope(mesh, rules):
-    codes_Bhw = dvae.encode_images(params, cfg, images_BHWC)
-    return dvae.decode_images(params, cfg, codes_Bhw), codes_Bhw
+    codes_Bhw = image_tokenizer.encode_images(params, cfg, images_BHWC)
+    return image_tokenizer.decode_images(params, cfg, codes_Bhw), codes_Bhw
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "mesh", "rules"))
