@@ -99,7 +99,7 @@ def test_rudalles_version_is_told_by_its_masks_or_asked_for():
   assert (third.carried, third.wraps) == (TEXT, False)
   assert (second.carried, second.wraps) == (TEXT + 1, True)
   assert read_rudalle(arrays, version=2)[0] == second
-  with pytest.raises(UserError, match=r"say 2 \(Malevich_v2, Emojich\) or 3"):
+  with pytest.raises(UserError, match=r"say --kind rudalle_2 \(Malevich_v2, Emojich\) or rudalle_3"):
     read_rudalle(arrays, version=None)
   with pytest.raises(UserError, match="got version 2, the file's masks are those of 3"):
     read_rudalle({**arrays, **masks(grid)}, version=2)

@@ -85,7 +85,9 @@ def _versioned(third: Config, arrays: Mapping[str, np.ndarray], version: int | N
     if not fits:
       raise UserError(f"ruDALL-E's {MASKS[2]} is of neither version 2 nor 3: this file's attention is not read")
   if version is None and len(fits) > 1:
-    raise UserError("this ruDALL-E file does not tell its version: say 2 (Malevich_v2, Emojich) or 3 (all others)")
+    raise UserError(
+      "this ruDALL-E file does not tell its version: say --kind rudalle_2 (Malevich_v2, Emojich) or rudalle_3 (others)"
+    )
   if version is not None and version not in fits:
     raise UserError(f"got version {version}, the file's masks are those of {' or '.join(map(str, fits))}")
   return fits[version] if version is not None else next(iter(fits.values()))

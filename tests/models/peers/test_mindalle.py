@@ -2,14 +2,23 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from dalle_jax.errors import UserError
-from dalle_jax.models.peers.mindalle import Config
+from dalle_jax.models.peers.mindalle import Config, MinDalle
 
 
 def test_the_published_sizes_are_the_default():
   assert (Config().pattern().length, Config().pattern().kind) == (320, "full")
+
+
+def test_the_published_network_has_1_3_billion_parameters():
+  cfg = Config()
+  ids = jnp.zeros((1, cfg.text), jnp.int32), jnp.zeros((1, cfg.grid**2), jnp.int32)
+  shapes = jax.eval_shape(MinDalle(cfg).init, jax.random.key(0), *ids)
+  assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e9, 1) == 1.3
 
 
 @pytest.mark.parametrize(

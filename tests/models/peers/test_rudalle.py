@@ -42,6 +42,13 @@ def test_pads_are_told_apart_by_their_position():
   assert np.abs(absent - joint([5, 6, TEXT_VOCAB + 3, TEXT_VOCAB + 2])).max() > 1e-3
 
 
+def test_the_published_network_has_1_3_billion_parameters():
+  cfg = Config()
+  ids = jnp.zeros((1, cfg.text), jnp.int32), jnp.zeros((1, cfg.grid**2), jnp.int32)
+  shapes = jax.eval_shape(RuDalle(cfg).init, jax.random.key(0), *ids)
+  assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e9, 1) == 1.3
+
+
 @pytest.mark.parametrize(
   ("change", "told"),
   [
