@@ -24,6 +24,7 @@ LAYERS = (
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
+  ("published",),
   ("evaluation", "convert"),
   ("sampling",),
   ("objectives",),

@@ -1,15 +1,16 @@
 """The kinds of weights that are read: how each is told by its arrays' names, read, and used."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import openai_dvae
+from dalle_jax.convert import clip, clip_files, openai_dvae
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, openai_clip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Kind:
   """What is read of one project's files.
 
   title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
-  weights; recognises, read: as in its module.
+  weights; recognises, read: as in its module. read_beside: in place of `read`, where files beside the weights matter:
+  of the arrays and all paths that were named, also which of these files are kept.
   """
 
   title: str
@@ -26,13 +28,24 @@ class Kind:
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
+  read_beside: Callable[[Mapping[str, np.ndarray], Sequence[Path]], tuple[Any, PyTree, tuple[Path, ...]]] | None = None
 
 
+SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
+  ),
+  "openai_clip": Kind(
+    "CLIP of OpenAI, open_clip or Hugging Face",
+    "ViT-B-32.pt bpe_simple_vocab_16e6.txt.gz",
+    openai_clip.Config,
+    SCORE,
+    clip.recognises,
+    clip.read,
+    clip_files.read,
   ),
 }
 
