@@ -26,6 +26,7 @@ LAYERS = (
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
+  ("published",),
   ("evaluation", "convert"),
   ("sampling",),
   ("objectives",),

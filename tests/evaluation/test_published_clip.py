@@ -6,11 +6,9 @@ import pytest
 
 from dalle_jax import sharding
 from dalle_jax.convert import clip
-from dalle_jax.data import clip_vocabulary
-from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_pixels
-from dalle_jax.evaluation.published_clip import Clip, PublishedCosine
+from dalle_jax.evaluation.published_clip import Clip, PublishedCosine, words
 from dalle_jax.models import openai_clip
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.rankers import Candidates, Ranker
@@ -21,7 +19,7 @@ CAPTIONS = ["the cat", "a cart", "", "cat at the car, at the cat, at the cart, a
 def loaded(folder, vocab=clip_words.SIZE, **changes):
   shapes = {**clip_arrays.openai_vit(), **clip_arrays.openai_text(vocab=vocab)}
   cfg, params = clip.read(clip_arrays.drawn(shapes), clip_arrays.OPEN_CLIP)
-  tokenizer = ClipTokenizer(clip_vocabulary.read(clip_words.openai(folder)))
+  tokenizer = words(cfg, [clip_words.openai(folder)])
   return Clip(model=cfg, params=params, tokenizer=tokenizer, digest="d", **changes)
 
 

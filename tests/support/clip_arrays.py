@@ -90,12 +90,12 @@ def openai_resnet(width=8, blocks=(1, 1, 1, 1), side=2):
   return shapes
 
 
-def hugging_face():
+def hugging_face(vocab=VOCAB):
   shapes = {"visual_projection.weight": (EMBED, 48), "text_projection.weight": (EMBED, 32)}
   shapes["vision_model.embeddings.class_embedding"] = (48,)
   shapes["vision_model.embeddings.patch_embedding.weight"] = (48, 3, 8, 8)
   shapes["vision_model.embeddings.position_embedding.weight"] = (10, 48)
-  shapes["text_model.embeddings.token_embedding.weight"] = (VOCAB, 32)
+  shapes["text_model.embeddings.token_embedding.weight"] = (vocab, 32)
   shapes["text_model.embeddings.position_embedding.weight"] = (LENGTH, 32)
   for norm, width in (("vision_model.pre_layrnorm", 48), ("vision_model.post_layernorm", 48)):
     shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}

@@ -1,13 +1,14 @@
 """The kinds of weights that are read: how each is told by its arrays' names, read, and used."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import clip, dalle_mini, inception, mindalle, openai_dvae, rudalle, vqgan
+from dalle_jax.convert import clip, clip_files, dalle_mini, inception, mindalle, openai_dvae, rudalle, vqgan
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae, openai_clip
 from dalle_jax.models import inception as inception_model
@@ -21,7 +22,8 @@ class Kind:
   """What is read of one project's files.
 
   title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
-  weights; recognises, read: as in its module.
+  weights; recognises, read: as in its module. read_beside: in place of `read`, where files beside the weights matter:
+  of the arrays and all paths that were named, also which of these files are kept.
   """
 
   title: str
@@ -31,10 +33,11 @@ class Kind:
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
   ignored: Callable[[Collection[str]], list[str]] = lambda names: []
+  read_beside: Callable[[Mapping[str, np.ndarray], Sequence[Path]], tuple[Any, PyTree, tuple[Path, ...]]] | None = None
 
 
 SEE = "dalle eval WORKDIR --metrics fid is --inception DIR"
-JUDGE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
+SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 
 DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
@@ -47,13 +50,14 @@ KINDS: dict[str, Kind] = {
   "inception": Kind(
     "FID's Inception v3", inception.FILE, inception_model.Config, SEE, inception.recognises, inception.read
   ),
-  "clip": Kind(
-    "CLIP",
-    "ViT-B-32.pt or a model of open_clip's or Hugging Face's, with bpe_simple_vocab_16e6.txt.gz",
+  "openai_clip": Kind(
+    "CLIP of OpenAI, open_clip or Hugging Face",
+    "ViT-B-32.pt bpe_simple_vocab_16e6.txt.gz",
     openai_clip.Config,
-    JUDGE,
+    SCORE,
     clip.recognises,
     clip.read,
+    read_beside=clip_files.read,
   ),
   "vqgan": Kind(
     "a VQGAN of taming-transformers, minDALL-E or ruDALL-E",

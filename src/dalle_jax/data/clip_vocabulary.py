@@ -9,7 +9,7 @@ import functools
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dalle_jax.errors import UserError
@@ -50,11 +50,16 @@ def files(path: Path) -> list[Path]:
 
 def read(path: Path) -> Vocabulary:
   """The vocabulary that a path names. Raises UserError where it is not there, damaged, or another kind of file."""
-  found = files(path)
-  if len(found) == 1:
-    return _openai(found[0])
-  ids = _ids(found[0])
-  return _checked(found[0], Vocabulary(ids=ids, ranks=_ranks(found[1], _text(found[1]).split("\n")[1:])))
+  return of(files(path))
+
+
+def of(files: Sequence[Path]) -> Vocabulary:
+  """The vocabulary of its one file or of the two. Raises UserError as `read` does."""
+  if len(files) == 1:
+    return _openai(files[0])
+  symbols, merges = sorted(files, key=lambda path: HUGGING_FACE.index(path.name))
+  ranks = _ranks(merges, _text(merges).split("\n")[1:])
+  return _checked(symbols, Vocabulary(ids=_ids(symbols), ranks=ranks))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ B pictures, N captions, H W pixels, E CLIP's space, C captions, S samples of eac
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt8
 
 from dalle_jax import sharding
+from dalle_jax.data import clip_vocabulary
 from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_pixels
@@ -21,12 +23,17 @@ from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.rankers import Candidates
 
 
+def words(model: openai_clip.Config, files: Sequence[Path]) -> ClipTokenizer:
+  """The tokenizer of a vocabulary's files. Raises UserError where they are damaged, or of another network."""
+  found = ClipTokenizer(clip_vocabulary.of(files))
+  if found.size != model.text.vocab:
+    raise UserError(f"the vocabulary has {found.size} ids, the CLIP reads {model.text.vocab}: they are not a pair")
+  return found
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
-  """batch: pictures or captions that are embedded at the same time. digest: of the weights, for a protocol.
-
-  Raises UserError where the vocabulary is of another network.
-  """
+  """batch: pictures or captions that are embedded at the same time. digest: of the weights, for a protocol."""
 
   model: openai_clip.Config
   params: PyTree
@@ -34,11 +41,6 @@ class Clip:
   digest: str
   devices: Devices = Devices()
   batch: int = 64
-
-  def __post_init__(self) -> None:
-    vocab = self.model.text.vocab
-    if self.tokenizer.size != vocab:
-      raise UserError(f"the vocabulary has {self.tokenizer.size} ids, the CLIP reads {vocab}: they are not a pair")
 
   @functools.cached_property
   def _placed(self) -> PyTree:

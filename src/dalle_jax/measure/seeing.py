@@ -9,12 +9,11 @@ import numpy as np
 import PIL
 from jaxtyping import Float, UInt8
 
+from dalle_jax import published
 from dalle_jax.convert import inception as inception_files
 from dalle_jax.convert import weights
-from dalle_jax.data import clip_vocabulary
-from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import exclusion, features, published_clip, reference
+from dalle_jax.evaluation import exclusion, features, reference
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
 from dalle_jax.evaluation.metrics.of_pictures import Reference
 from dalle_jax.evaluation.report import Trained, find
@@ -119,20 +118,6 @@ def _own(run: Run, stage: Trained) -> Contrastive:
 
 
 def _published(run: Run) -> Contrastive:
-  found = weights.load(run.asked.clip)
-  if found.kind != "clip":
-    raise UserError(f"--clip {run.asked.clip} holds weights of the kind {found.kind}, wanted clip")
-  clip = published_clip.Clip(
-    model=found.config,
-    params=found.params,
-    tokenizer=ClipTokenizer(clip_vocabulary.read(Path(run.asked.clip))),
-    digest=found.digest,
-    devices=run.devices,
-    batch=run.asked.batch,
-  )
-  about = {
-    "network": "CLIP",
-    "sha256": found.digest,
-    "pixels": f"short side by bicubic of Pillow {PIL.__version__}, then the middle",
-  }
+  clip = published.clip(run.asked.clip, run.devices, run.asked.batch)
+  about = {"network": "CLIP", "sha256": clip.digest, "pixels": f"short side by bicubic of Pillow {PIL.__version__}"}
   return Contrastive(about=about, pictures=clip.embed_images, captions=clip.embed_texts)
