@@ -26,8 +26,8 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
   wanted, temperature = run.asked.of(DVAE), _temperature(stage)
   if temperature is None and (bounds := [metric for metric in wanted if metric in LIKELIHOOD]):
     raise UserError(
-      f"got --metrics {bounds[0]}, and stage {name} has no likelihood of pixels (it is a VQGAN, or was trained by squared "
-      f"error): leave {' and '.join(bounds)} out"
+      f"got --metrics {bounds[0]}, and stage {name} has no likelihood of pixels: it is a VQGAN, or was trained by "
+      f"squared error; leave {' and '.join(bounds)} out"
     )
   cfg = stage.objective.model
   facts = run.data_facts(cfg.image) | {"seed": run.asked.seed, "temperature": temperature}
