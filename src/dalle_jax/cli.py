@@ -30,6 +30,7 @@ Train DALL-E, draw with it, and measure it.
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
+  convert         read weights that other projects published
 
 dalle COMMAND --help tells a command's flags. --debug shows the traceback of an error.
 """
@@ -147,6 +148,12 @@ def _checkpoint(argv: list[str]) -> int:
   return checkpoint.run(argv)
 
 
+def _convert(argv: list[str]) -> int:
+  from dalle_jax.commands import convert
+
+  return convert.run(argv)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "data": _data,
   "train": _train,
@@ -158,4 +165,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "eval": _eval,
   "bench": _bench,
   "checkpoint": _checkpoint,
+  "convert": _convert,
 }
