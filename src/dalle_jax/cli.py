@@ -21,6 +21,7 @@ Train DALL-E, draw with it, and measure it.
   data prepare    decode and check pictures with captions, write them as a prepared data set
   data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
   data encode     write the dVAE's codes of every picture
+  data overlap    evaluation pictures that training has seen, on a page and as a list to leave out
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
@@ -28,6 +29,7 @@ Train DALL-E, draw with it, and measure it.
   caption         write captions of pictures, of a run whose transformer was trained image-first
   probe           draw the captions of DALL-E's blog, on pages whose words are picked
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
+  human           a form on which people compare two runs' pictures, and what they answered
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
@@ -136,6 +138,12 @@ def _eval(argv: list[str]) -> int:
   return evaluate.run(argv)
 
 
+def _human(argv: list[str]) -> int:
+  from dalle_jax.commands import human
+
+  return human.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -163,6 +171,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "caption": _caption,
   "probe": _probe,
   "eval": _eval,
+  "human": _human,
   "bench": _bench,
   "checkpoint": _checkpoint,
   "convert": _convert,
