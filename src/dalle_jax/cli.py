@@ -30,6 +30,7 @@ Train DALL-E, draw with it, and measure it.
   probe           draw the captions of DALL-E's blog, on pages whose words are picked
   eval            held-out losses and, where the data has a judge, how often captions are drawn right
   human           a form on which people compare two runs' pictures, and what they answered
+  reference       mean and covariance of pictures' features, which FID compares drawn pictures with
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
@@ -144,6 +145,12 @@ def _human(argv: list[str]) -> int:
   return human.run(argv)
 
 
+def _reference(argv: list[str]) -> int:
+  from dalle_jax.commands import reference
+
+  return reference.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -172,6 +179,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "probe": _probe,
   "eval": _eval,
   "human": _human,
+  "reference": _reference,
   "bench": _bench,
   "checkpoint": _checkpoint,
   "convert": _convert,

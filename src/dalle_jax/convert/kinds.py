@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import openai_dvae
+from dalle_jax.convert import inception, openai_dvae
+from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae
+from dalle_jax.models import inception as inception_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +31,14 @@ class Kind:
 
 
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
+MEASURE = "dalle reference PICTURES --out FILE.npz --inception DIR"
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
+  ),
+  "inception": Kind(
+    "FID's Inception v3", INCEPTION.file, inception_model.Config, MEASURE, inception.recognises, inception.read
   ),
 }
 

@@ -20,7 +20,7 @@ DIMS = inception.DIMS
 
 def features(
   params: PyTree,
-  images: Iterable[UInt8[np.ndarray, "H W 3"]],
+  images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
   resize: Resize,
   dim: int = DIMS[-1],
   devices: Devices = Devices(),
@@ -36,7 +36,7 @@ def features(
 
 def stream(
   params: PyTree,
-  images: Iterable[UInt8[np.ndarray, "H W 3"]],
+  images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
   resize: Resize,
   dim: int = DIMS[-1],
   batch: int = 32,

@@ -53,7 +53,7 @@ class Resize:
   middle: float
   half: float
 
-  def __call__(self, images: Iterable[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N S S 3"]:
+  def __call__(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "N S S 3"]:
     """The pictures, of whatever sizes, as the network takes them; float32."""
     with ThreadPoolExecutor() as threads:
       resized_NSSC = np.stack(list(threads.map(self.of, images)))
