@@ -26,7 +26,7 @@ LAYERS = (
   ("evaluate", "golden", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
-  ("published",),
+  ("published", "reference"),
   ("evaluation", "convert"),
   ("sampling",),
   ("objectives",),

@@ -32,6 +32,7 @@ Train DALL-E, draw with it, and measure it.
                   with --metrics or --stage figures that carry how they were made: FID, CLIP score, ...
   compare         two such results beside each other, if they were made alike
   human           a form on which people compare two runs' pictures, and what they answered
+  reference       mean and covariance of pictures' features, which FID compares drawn pictures with
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
@@ -152,6 +153,12 @@ def _human(argv: list[str]) -> int:
   return human.run(argv)
 
 
+def _reference(argv: list[str]) -> int:
+  from dalle_jax.commands import reference
+
+  return reference.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -181,6 +188,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "eval": _eval,
   "compare": _compare,
   "human": _human,
+  "reference": _reference,
   "bench": _bench,
   "checkpoint": _checkpoint,
   "convert": _convert,

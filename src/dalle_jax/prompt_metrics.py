@@ -86,8 +86,18 @@ class Listed:
     return hashlib.sha256(json.dumps([each.text for each in self.prompts]).encode()).hexdigest()[:16]
 
 
-def check(asked: Asked, experiment: Experiment, names: Sequence[str], workdir: Workdir, prepared: Prepared) -> None:
-  """Raises UserError for what would stop a measurement, before anything is written or trained."""
+def check(
+  asked: Asked,
+  experiment: Experiment,
+  names: Sequence[str],
+  workdir: Workdir,
+  prepared: Prepared,
+  stands_at: Callable[[str], int],
+) -> None:
+  """Raises UserError for what would stop a measurement, before anything is written or trained.
+
+  names: the stages that are run, of which those that are done are not measured; stands_at: a stage's newest step.
+  """
   stages = {name: experiment.stage(name) for name in names if not experiment.stage(name).frozen}
   drawing = [name for name, stage in stages.items() if _draws(stage)]
   if asked.of_pictures:
@@ -95,8 +105,10 @@ def check(asked: Asked, experiment: Experiment, names: Sequence[str], workdir: W
       raise UserError(f"--metrics {asked.of_pictures[0]} wants a stage that draws; {' and '.join(names)} draw nothing")
     _listed(asked, prepared)
   if "clip" in asked.metrics:
-    _check_clip(experiment, list(names), drawing[0], workdir)
+    _check_clip(experiment, list(names), drawing[0], stands_at)
   for name, stage in stages.items():
+    if stands_at(name) >= stage.steps:
+      continue
     begun = prompt_log.read(workdir.path / name)
     if begun is not None and (differs := prompt_log.difference(begun[0], _protocol(asked, stage, prepared))):
       raise UserError(f"{name}'s {prompt_log.NAME}.jsonl was begun with {differs}: ask for the same, or move it away")
@@ -179,13 +191,13 @@ def _listed(asked: Asked, prepared: Prepared) -> Listed:
   )
 
 
-def _check_clip(experiment: Experiment, names: list[str], drawing: str, workdir: Workdir) -> None:
+def _check_clip(experiment: Experiment, names: list[str], drawing: str, stands_at: Callable[[str], int]) -> None:
   """Raises UserError where no CLIP will have weights when the stage that draws begins."""
   found = [name for name, stage in experiment.stages.items() if isinstance(stage.objective, ClipContrastive)]
   if not found:
     raise UserError("--metrics clip wants a CLIP stage, and the experiment has none: leave it out")
   before = found[0] in names[: names.index(drawing)]
-  if not (experiment.stage(found[0]).frozen or before or workdir.step(found[0])):
+  if not (experiment.stage(found[0]).frozen or before or stands_at(found[0])):
     raise UserError(
       f"--metrics clip wants a trained CLIP when {drawing} begins, and {found[0]} has no weights yet: train it first, "
       f"with --only {found[0]}"

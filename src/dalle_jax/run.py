@@ -80,7 +80,8 @@ def run(
   split = prepared.splits[0]
   _check_beforehand(experiment, names, Workdir.at(place))
   if measured is not None:
-    prompt_metrics.check(measured, experiment, names, Workdir.at(place), prepared)
+    begun = Workdir.at(place)
+    prompt_metrics.check(measured, experiment, names, begun, prepared, lambda name: _stands_at(begun, name))
   if rollback and not places.in_bucket(place):
     _check_rollback(Workdir.at(place), names)
   processes.agree(lambda: _facts(experiment, prepared))

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.models import inception
 
-FILE = "pt_inception-2015-12-05-6726825d.pth"
-SOURCE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/" + FILE
 # What a norm calls its arrays here and there.
 NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var"}
 COUNTER = ".num_batches_tracked"  # of the norms' training; nothing is computed with it
@@ -31,13 +30,13 @@ def read(arrays: Mapping[str, np.ndarray]) -> tuple[inception.Config, PyTree]:
   Inception v3, of the same names, is refused: it has 1000 classes and an auxiliary head, and FID is not made with it.
   """
   if "AuxLogits.fc.weight" in arrays or arrays.get("fc.bias", np.zeros(1)).shape == (1000,):
-    raise UserError(f"these are torchvision's Inception weights, and FID has its own: {FILE}, from {SOURCE}")
+    raise UserError(f"these are torchvision's Inception weights, and FID has its own: {INCEPTION.url}")
   cfg = _config(arrays)
   wanted = dict(_leaves(inception.shapes(cfg)))
   names = {_official(path) for path in wanted}
   for name in arrays:
     if name not in names and not name.endswith(COUNTER):
-      raise UserError(f"the Inception weights hold {name}, which is no array of FID's Inception v3 ({FILE})")
+      raise UserError(f"the Inception weights hold {name}, which is no array of FID's Inception v3 ({INCEPTION.file})")
   tree: dict[str, Any] = {}
   for path, shape in wanted.items():
     _put(tree, path, _array(arrays, path, shape))
@@ -57,7 +56,7 @@ def _config(arrays: Mapping[str, np.ndarray]) -> inception.Config:
 def _array(arrays: Mapping[str, np.ndarray], path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
   name, array = _official(path), arrays.get(_official(path))
   if array is None:
-    raise UserError(f"the Inception weights lack {name} ({FILE} has it)")
+    raise UserError(f"the Inception weights lack {name} ({INCEPTION.file} has it)")
   array = np.asarray(array)
   ours = _ours(array)
   if ours.shape != shape or not np.issubdtype(array.dtype, np.floating):
@@ -86,7 +85,7 @@ def _official(path: tuple[str, ...]) -> str:
 
 def _shape(arrays: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
   if name not in arrays:
-    raise UserError(f"the Inception weights lack {name} ({FILE} has it)")
+    raise UserError(f"the Inception weights lack {name} ({INCEPTION.file} has it)")
   return np.shape(arrays[name])
 
 

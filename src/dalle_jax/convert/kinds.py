@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dalle_jax.convert import clip, clip_files, dalle_mini, inception, mindalle, openai_dvae, rudalle, vqgan
+from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.models import dvae, openai_clip
 from dalle_jax.models import inception as inception_model
@@ -36,9 +37,9 @@ class Kind:
   read_beside: Callable[[Mapping[str, np.ndarray], Sequence[Path]], tuple[Any, PyTree, tuple[Path, ...]]] | None = None
 
 
-SEE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
+MEASURE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 
 DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
 FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
@@ -48,7 +49,7 @@ KINDS: dict[str, Kind] = {
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
   ),
   "inception": Kind(
-    "FID's Inception v3", inception.FILE, inception_model.Config, SEE, inception.recognises, inception.read
+    "FID's Inception v3", INCEPTION.file, inception_model.Config, MEASURE, inception.recognises, inception.read
   ),
   "openai_clip": Kind(
     "CLIP of OpenAI, open_clip or Hugging Face",

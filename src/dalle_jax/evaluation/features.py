@@ -5,7 +5,7 @@ B batch, H W pixels, D dimensions, K classes.
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ DIMS = inception.DIMS
 
 def features(
   params: PyTree,
-  images: Sequence[UInt8[np.ndarray, "H W 3"]] | UInt8[np.ndarray, "B H W 3"],
+  images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
   resize: Resize,
   dim: int = DIMS[-1],
   devices: Devices = Devices(),
@@ -36,7 +36,7 @@ def features(
 
 def stream(
   params: PyTree,
-  images: Iterable[UInt8[np.ndarray, "H W 3"]],
+  images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
   resize: Resize,
   dim: int = DIMS[-1],
   batch: int = 32,

@@ -7,7 +7,7 @@ features themselves need not be kept. The root's trace is that of the symmetric 
 eigenvalues: no complex numbers, and a singular covariance, of fewer pictures than dimensions, needs nothing added to it
 (pytorch-fid adds 1e-6 to the diagonals where its general root fails).
 
-N pictures, D dimensions.
+N pictures, D E dimensions, which must be as many.
 """
 
 import dataclasses
@@ -70,15 +70,15 @@ def of(features_ND: Float[np.ndarray, "N D"]) -> Statistics:
 def distance(
   mean1_D: Float[np.ndarray, " D"],
   covariance1_DD: Float[np.ndarray, "D D"],
-  mean2_D: Float[np.ndarray, " D"],
-  covariance2_DD: Float[np.ndarray, "D D"],
+  mean2_E: Float[np.ndarray, " E"],
+  covariance2_EE: Float[np.ndarray, "E E"],
 ) -> float:
   """The squared Frechet distance. Raises UserError where the two are of other dimensions."""
-  if mean1_D.shape != mean2_D.shape or covariance1_DD.shape != covariance2_DD.shape:
-    raise UserError(f"features of {len(mean1_D)} numbers can't be compared with features of {len(mean2_D)}")
-  apart_D = mean1_D - mean2_D
-  spread = np.trace(covariance1_DD) + np.trace(covariance2_DD)
-  return float(apart_D @ apart_D + spread - 2 * _trace_of_root(covariance1_DD, covariance2_DD))
+  if mean1_D.shape != mean2_E.shape or covariance1_DD.shape != covariance2_EE.shape:
+    raise UserError(f"features of {len(mean1_D)} numbers can't be compared with features of {len(mean2_E)}")
+  apart_D = mean1_D - mean2_E
+  spread = np.trace(covariance1_DD) + np.trace(covariance2_EE)
+  return float(apart_D @ apart_D + spread - 2 * _trace_of_root(covariance1_DD, covariance2_EE))
 
 
 def between(one: Statistics, other: Statistics) -> float:

@@ -31,7 +31,8 @@ NEITHER = "neither"
 STYLE = """
 body { max-width: 62rem; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem; max-width: 44rem; margin: 1rem 0 1.4rem; }
-.pair img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; image-rendering: auto; }
+.pair img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; }
+.fine img { image-rendering: auto; }
 .pair figcaption { font-size: 1rem; }
 .caption { font-size: 1.4rem; line-height: 1.4; max-width: 44rem; overflow-wrap: anywhere; min-height: 2.8em; }
 fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0 0 1rem; padding: .6rem 1rem; max-width: 44rem; }
@@ -92,13 +93,14 @@ def write(
   key = {"kind": KIND, "version": VERSION, "names": list(names), "workers": workers, "seed": seed, "pairs": pairs}
   key["sheet"] = _sheet_id(out, key)
   (out / KEY).write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+  fine = min(min(each.shape[:2]) for source in pictures for each in source) >= static_page.VISIBLE
   for worker in range(1, workers + 1):
     order = np.random.default_rng([seed, len(captions), worker])
     shown = [
       {"pair": int(number), "caption": captions[number], "left": PICTURES[int(order.random() < 0.5)]}
       for number in order.permutation(len(captions))
     ]
-    (out / FORM / f"worker-{worker}.html").write_text(_page(key["sheet"], worker, shown), encoding="utf-8")
+    (out / FORM / f"worker-{worker}.html").write_text(_page(key["sheet"], worker, shown, fine), encoding="utf-8")
 
 
 def file_of(pair: int, letter: str) -> str:
@@ -115,7 +117,8 @@ def _sheet_id(out: Path, key: dict[str, Any]) -> str:
   return sha.hexdigest()[:16]
 
 
-def _page(sheet: str, worker: int, shown: list[dict[str, Any]]) -> str:
+def _page(sheet: str, worker: int, shown: list[dict[str, Any]], fine: bool) -> str:
+  """fine: whether all pictures are large enough to be scaled smoothly."""
   pairs = [
     each
     | {side: file_of(each["pair"], letter) for side, letter in zip(("leftFile", "rightFile"), _sides(each["left"]))}
@@ -128,7 +131,8 @@ def _page(sheet: str, worker: int, shown: list[dict[str, Any]]) -> str:
     "you see; there is no right answer that we know of. Take the time that you need.</p>",
     '<noscript><p class="note">This form needs JavaScript, which runs in this page alone.</p></noscript>',
     '<p id="place" class="note" aria-live="polite"></p>',
-    '<form id="form"><p id="caption" class="caption"></p><div class="pair">',
+    '<form id="form"><p id="caption" class="caption"></p>',
+    f'<div class="pair{" fine" if fine else ""}">',
     *(f'<figure><img id="{side}" alt="{side} picture"><figcaption>{side}</figcaption></figure>' for side in SIDES),
     "</div>",
     *(_asked(each) for each in QUESTIONS),

@@ -4,7 +4,7 @@ The kernel is (x.y / D + 1)^3. As torch-fidelity computes it: subsets of both se
 (that of published figures), their mean and spread told; in float64. clean-fid tells the mean alone, of subsets that it
 draws anew each time.
 
-N M pictures, D dimensions, S a subset.
+N M pictures, D E dimensions, which must be as many, S a subset.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Distance:
 
 def distance(
   one_ND: Float[np.ndarray, "N D"],
-  other_MD: Float[np.ndarray, "M D"],
+  other_ME: Float[np.ndarray, "M E"],
   subsets: int = 100,
   subset_size: int = 1000,
   seed: int = SEED,
@@ -41,17 +41,17 @@ def distance(
 
   Raises UserError for fewer than two pictures, for no subset, or where the two are of other dimensions.
   """
-  size = min(subset_size, len(one_ND), len(other_MD))
+  size = min(subset_size, len(one_ND), len(other_ME))
   if size < 2 or subsets < 1:
     raise UserError(f"KID wants at least one subset of two pictures, got {subsets} of {size}")
-  if one_ND.shape[1] != other_MD.shape[1]:
-    raise UserError(f"features of {one_ND.shape[1]} numbers can't be compared with features of {other_MD.shape[1]}")
-  whole = size == len(one_ND) == len(other_MD)
+  if one_ND.shape[1] != other_ME.shape[1]:
+    raise UserError(f"features of {one_ND.shape[1]} numbers can't be compared with features of {other_ME.shape[1]}")
+  whole = size == len(one_ND) == len(other_ME)
   draws = np.random.RandomState(seed)
   found = []
   for _ in range(1 if whole else subsets):
     one_SD = one_ND[draws.choice(len(one_ND), size, replace=False)].astype(np.float64)
-    other_SD = other_MD[draws.choice(len(other_MD), size, replace=False)].astype(np.float64)
+    other_SD = other_ME[draws.choice(len(other_ME), size, replace=False)].astype(np.float64)
     found.append(_mmd(one_SD, other_SD))
   std = None if whole else float(np.std(found))
   return Distance(mean=float(np.mean(found)), std=std, subsets=len(found), subset_size=size)

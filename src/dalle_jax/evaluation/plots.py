@@ -51,6 +51,7 @@ def save_panels(draws: Sequence[Callable[[Axes, Paper], object]], file: Path, *,
   for axes, draw in zip(np.ravel(figure.subplots(len(draws), sharex=True, squeeze=False)), draws):
     axes.set_facecolor("none")
     draw(axes, paper)
+    axes.label_outer()
     _dress(axes, paper)
   figure.savefig(file, dpi=144)
 

@@ -11,7 +11,7 @@ N pictures, H W their pixels, S 299, C channels.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,7 +53,7 @@ class Resize:
   middle: float
   half: float
 
-  def __call__(self, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N S S 3"]:
+  def __call__(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "N S S 3"]:
     """The pictures, of whatever sizes, as the network takes them; float32."""
     with ThreadPoolExecutor() as threads:
       resized_NSSC = np.stack(list(threads.map(self.of, images)))

@@ -17,7 +17,7 @@ TRANSFORMER = ("loss",)
 SAMPLES = ("fid", "kid", "is", "fd_clip", "clip_score", "r_precision", "composition")
 METRICS = (*DVAE, *TRANSFORMER, *SAMPLES)
 LIKELIHOOD = ("nll", "elb")  # of these a dVAE that was trained by squared error knows nothing
-INCEPTION, CLIP = ("rfid", "fid", "kid", "is"), ("fd_clip", "clip_score", "r_precision")
+OF_INCEPTION, OF_CLIP = ("rfid", "fid", "kid", "is"), ("fd_clip", "clip_score", "r_precision")
 
 
 # What a sweep may try.
@@ -115,6 +115,8 @@ def of_stage(experiment: Experiment, stage: str | None, *, inception: bool) -> t
   if isinstance(objective, TransformerNll):
     return TRANSFORMER
   if not isinstance(objective, FirstStage):
-    raise UserError(f"got --stage {stage}, which is a CLIP: its figures are --metrics {' '.join(CLIP)}")
+    raise UserError(f"got --stage {stage}, which is a CLIP: its figures are --metrics {' '.join(OF_CLIP)}")
   likelihood = isinstance(objective, DvaeElbo)
-  return tuple(name for name in DVAE if (likelihood or name not in LIKELIHOOD) and (inception or name not in INCEPTION))
+  return tuple(
+    name for name in DVAE if (likelihood or name not in LIKELIHOOD) and (inception or name not in OF_INCEPTION)
+  )

@@ -11,9 +11,10 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import report
 from dalle_jax.evaluation.metrics import blur, looked_at, of_pictures
 from dalle_jax.evaluation.metrics.networks import Networks
-from dalle_jax.evaluation.metrics.of_pictures import Reference, Seen
+from dalle_jax.evaluation.metrics.of_pictures import Seen
 from dalle_jax.evaluation.metrics.parts import Parts, measured
 from dalle_jax.evaluation.metrics.result import Measured
+from dalle_jax.evaluation.reference import Reference
 from dalle_jax.measure import seeing
 from dalle_jax.measure.asked import SAMPLES, Setting
 from dalle_jax.measure.dvae import part_size
@@ -26,7 +27,6 @@ from dalle_jax.sampling import ranking
 from dalle_jax.sampling.drawer import Drawer
 
 SHOWN = 24
-OF_INCEPTION = ("fid", "kid", "is")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,11 +55,18 @@ def check(run: Run, networks: Networks) -> None:
   found = seeing.references(run)
   if found and (lacking := [radius for radius in run.asked.blur if radius not in found]):
     raise UserError(f"no --reference of pictures blurred by radius {lacking[0]:g}: make one, or leave --reference out")
-  if found and "kid" in wanted:
-    raise UserError("kid needs the real pictures themselves, not their statistics: leave --reference out")
+  if "kid" in wanted and any(each.features_ND is None for each in found.values()):
+    raise UserError("kid wants the features of the reference's pictures: make it with `dalle reference --keep`")
   for each in found.values():
-    if each.about.get("network", networks.inception.about) != networks.inception.about:
-      raise UserError("the --reference was made with another network or resize than --inception and --resize name")
+    _check_reference(each, networks)
+
+
+def _check_reference(found: Reference, networks: Networks) -> None:
+  """Raises UserError where the statistics were made with another network, or another resize, than are named."""
+  for name, value in networks.inception.about.items():
+    theirs = (found.protocol or {}).get(name, value)  # a published file tells nothing, and the protocol says so
+    if theirs != value:
+      raise UserError(f"the --reference was made with {name} {theirs}, and the pictures are looked at with {value}")
 
 
 def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
@@ -93,7 +100,7 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
 
 def _figures(run: Run, networks: Networks, drawn: Seen, real: Seen | None) -> Iterator[tuple[Any, Mapping[str, Any]]]:
   wanted = run.asked.of(SAMPLES)
-  held: Mapping[float, Reference] = seeing.references(run)
+  held: Mapping[float | int, Reference] = seeing.references(run)
   own = {"pictures": len(real) if real else 0, "of": f"all of {run.split}"}
   for radius in run.asked.blur:
     if networks.inception is not None:
@@ -206,7 +213,7 @@ def _look(
 
 def _real(run: Run, drawer: Drawer, networks: Networks) -> Parts | None:
   """What is seen in all pictures of the split; None where reference statistics stand for them."""
-  if run.asked.references and not set(run.asked.of(SAMPLES)) - {"fid"}:
+  if run.asked.references and not set(run.asked.of(SAMPLES)) - {"fid", "kid"}:
     return None
   size, judged = drawer.dvae.image, "composition" in run.asked.metrics
 

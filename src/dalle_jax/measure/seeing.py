@@ -2,23 +2,22 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 import PIL
 from jaxtyping import Float, UInt8
 
-from dalle_jax import published
-from dalle_jax.convert import inception as inception_files
-from dalle_jax.convert import weights
+from dalle_jax import published, reference
+from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import exclusion, features, reference
+from dalle_jax.evaluation import exclusion, features
+from dalle_jax.evaluation import reference as statistics
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
-from dalle_jax.evaluation.metrics.of_pictures import Reference
+from dalle_jax.evaluation.reference import Reference
 from dalle_jax.evaluation.report import Trained, find
 from dalle_jax.evaluation.resize import named
-from dalle_jax.measure.asked import CLIP, INCEPTION
+from dalle_jax.measure.asked import OF_CLIP, OF_INCEPTION
 from dalle_jax.measure.run import Run
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.sampling import rerank
@@ -29,14 +28,14 @@ OWN_CLIP = "the run's own CLIP"
 def networks(run: Run) -> Networks:
   """The networks that the metrics need. Raises UserError saying which weights lack, and where they come from."""
   found = Networks()
-  if wanted := run.asked.of(INCEPTION):
+  if wanted := run.asked.of(OF_INCEPTION):
     if not run.asked.inception:
       raise UserError(
-        f"{wanted[0]} looks through Inception v3: name its converted weights, --inception DIR "
-        f"(`dalle convert {inception_files.FILE} --out DIR`; the file is at {inception_files.SOURCE})"
+        f"{wanted[0]} looks through Inception v3: name its weights, --inception {INCEPTION.file} (to be had at "
+        f"{INCEPTION.url}), or what `dalle convert` made of them"
       )
     found = dataclasses.replace(found, inception=_inception(run))
-  if wanted := run.asked.of(CLIP):
+  if wanted := run.asked.of(OF_CLIP):
     own = find(run.stages, ClipContrastive)
     if not run.asked.clip and own is None:
       raise UserError(
@@ -47,14 +46,15 @@ def networks(run: Run) -> Networks:
   return found
 
 
-def references(run: Run) -> dict[float, Reference]:
+def references(run: Run) -> dict[float | int, Reference]:
   """The statistics named, by the radius that their pictures were blurred by. Raises UserError for two of one radius."""
-  found: dict[float, Reference] = {}
+  found: dict[float | int, Reference] = {}
   for file in run.asked.references:
-    read = reference.read(Path(file))
-    if read.blur in found:
-      raise UserError(f"two references of blur radius {read.blur:g}: name one for each radius")
-    found[read.blur] = Reference(statistics=read.statistics, about=read.facts)
+    read = statistics.load(file)
+    radius = (read.protocol or {}).get("blur", 0)
+    if radius in found:
+      raise UserError(f"two references of blur radius {radius:g}: name one for each radius")
+    found[radius] = read
   return found
 
 
@@ -76,15 +76,13 @@ def excluded(run: Run) -> Run:
 def notes(run: Run) -> Iterator[str]:
   """What a reader must know of the figures."""
   by_clip = any(setting.best_of > 1 for _, setting in run.asked.settings) and "clip" in (run.asked.rank or "clip")
-  if by_clip and run.asked.of(CLIP) and not run.asked.clip:
+  if by_clip and run.asked.of(OF_CLIP) and not run.asked.clip:
     yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
 
 
 def _inception(run: Run) -> Features:
-  found, resize = weights.load(run.asked.inception), named(run.asked.resize)
-  if found.kind != "inception":
-    raise UserError(f"--inception {run.asked.inception} holds weights of the kind {found.kind}, wanted inception")
-  params = jax.device_put(found.params) if run.devices.mesh is None else found.params
+  network, resize = reference.network(run.asked.inception), named(run.asked.resize)
+  params = jax.device_put(network.params) if run.devices.mesh is None else network.params
 
   def look(images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> tuple[np.ndarray, np.ndarray]:
     parts = []
@@ -92,8 +90,7 @@ def _inception(run: Run) -> Features:
       parts.append(features.features(params, images_BHWC[rows], resize, devices=run.devices))
     return tuple(np.concatenate(each)[: len(images_BHWC)] for each in zip(*parts))
 
-  about = {"network": "Inception v3 of FID", "sha256": found.digest, **resize.protocol()}
-  return Features(about=about, look=look)
+  return Features(about={"network": network.kind, "weights": network.digest, **resize.protocol()}, look=look)
 
 
 def _own(run: Run, stage: Trained) -> Contrastive:

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Shaped
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_score, frechet, inception_score, kid, r_precision
 from dalle_jax.evaluation.frechet import Statistics
-from dalle_jax.evaluation.metrics.figures import Figure, of_share
+from dalle_jax.evaluation.metrics.figures import Figure, of_mean, of_share
 from dalle_jax.evaluation.metrics.looked_at import ASPECTS
 from dalle_jax.evaluation.metrics.parts import Parts
+from dalle_jax.evaluation.reference import Reference
 
 Told = Iterator[tuple[Figure, Mapping[str, Any]]]
 
@@ -52,14 +53,6 @@ def statistics(parts: Parts, name: str, keep_N: Bool[np.ndarray, " N"]) -> Stati
   return total
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Reference:
-  """Statistics that drawn pictures are held against, and what a protocol says of them."""
-
-  statistics: Statistics
-  about: Mapping[str, Any]
-
-
 def of_inception(
   drawn: Seen,
   real: Seen | None,
@@ -68,27 +61,27 @@ def of_inception(
   reference: Reference | None,
   about: Mapping[str, Any],
 ) -> Told:
-  """fid, kid and is at one radius. reference: for fid; the real pictures' statistics if None.
+  """fid, kid and is at one radius. reference: what fid and kid are held against; the real pictures if None.
 
-  about: what a protocol says of the real pictures. Raises UserError where kid has no real pictures.
+  about: what a protocol says of the real pictures.
   """
   name, blur = f"inception@{radius:g}", {"blur": radius}
+  held_against = about if reference is None else reference.told()
   if "fid" in wanted:
     own = drawn.statistics(name)
-    held = reference or Reference(statistics=real.statistics(name), about=about)
-    note = frechet.caveat(min(own.pictures, held.statistics.pictures), own.dim) or ""
-    value = frechet.between(own, held.statistics)
-    yield (
-      Figure(metric="fid", value=value, unit="", examples=len(drawn), of="drawn", note=note, **blur),
-      {"reference": held.about},
-    )
+    if reference is None:
+      held = real.statistics(name)
+      value, pictures = frechet.between(own, held), held.pictures
+    else:
+      value, pictures = reference.distance(own), reference.pictures or own.pictures
+    note = frechet.caveat(min(own.pictures, pictures), own.dim) or ""
+    figure = Figure(metric="fid", value=value, unit="", examples=len(drawn), of="drawn", note=note, **blur)
+    yield figure, {"reference": held_against}
   if "kid" in wanted:
-    if real is None:
-      raise UserError("kid needs the real pictures themselves, not their statistics: leave --reference out")
-    found = kid.distance(drawn.column(name), real.column(name))
+    found = kid.distance(drawn.column(name), real.column(name) if reference is None else reference.features_ND)
     spread = "" if found.std is None else f", spread {found.std:.3g}"
     note = f"mean of {found.subsets} subsets of {found.subset_size} pictures{spread}"
-    facts = {"reference": about, "subsets": found.subsets, "pictures of a subset": found.subset_size}
+    facts = {"reference": held_against, "subsets": found.subsets, "pictures of a subset": found.subset_size}
     yield Figure(metric="kid", value=found.mean, unit="", examples=len(drawn), of="drawn", note=note, **blur), facts
   if "is" in wanted:
     for seen in (each for each in (drawn, real) if each is not None):
