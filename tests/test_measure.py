@@ -1,5 +1,6 @@
 """`dalle eval --metrics`, from a workdir and its data to eval.json and a page; ended in the middle, it goes on."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,15 +8,19 @@ import subprocess
 import sys
 import time
 
+import inception_arrays
 import numpy as np
 import pytest
 import tiny_run
+from safetensors.numpy import save_file
 
 from dalle_jax import cli, measure
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
+from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
+from dalle_jax.evaluation import exclusion, reference
 from dalle_jax.evaluation.metrics import result
 from dalle_jax.measure import asked, run, samples
 from dalle_jax.measure.asked import Asked, Setting, sweep
@@ -195,6 +200,63 @@ def test_a_stages_own_figures_and_their_comparison(place, tmp_path, capsys):
   assert "was not measured alike: seed: 0 / 1" in capsys.readouterr().err
   assert cli.main(["compare", *names, "--across", "seed"]) == 0
   assert "psnr" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+  """A thin Inception with random weights, as its published file would be."""
+  file = tmp_path_factory.mktemp("inception") / "thin.pth"
+  save_file({name: np.asarray(array) for name, array in inception_arrays.official().items()}, file)
+  return file
+
+
+def test_figures_through_inception_are_those_of_its_features(place, inception, tmp_path, capsys):
+  data = str(place / "data")
+  for radius in ("0", "1"):
+    argv = [f"{data}:test", "--out", str(tmp_path / f"{radius}.npz"), "--inception", str(inception)]
+    assert cli.main(["reference", *argv, "--crop", "16", "--blur", radius, "--keep"]) == 0
+  metrics = ("fid", "kid", "is", "rfid")
+  own = Asked(metrics=metrics, batch=4, blur=(0.0, 1.0), inception=str(inception))
+  files = tuple(str(tmp_path / f"{radius}.npz") for radius in ("0", "1"))
+  held = dataclasses.replace(own, references=files)
+  found = {name: measured(place, each, tmp_path / "out") for name, each in (("own", own), ("held", held))}
+  for key, value in values(found["own"]).items():
+    if key[:2] != ("is", "real"):
+      assert values(found["held"])[key] == pytest.approx(value, rel=1e-3, abs=1e-6), key
+  by_metric = {each.figure.key[:3]: each for each in found["held"].measured}
+  fid, kid = by_metric["fid", "drawn", 1.0], by_metric["kid", "drawn", 0.0]
+  assert fid.figure.value != pytest.approx(by_metric["fid", "drawn", 0.0].figure.value, rel=1e-3)
+  assert fid.protocol["reference"]["sha256"] == reference.load(files[1]).digest
+  assert fid.protocol["inception"]["resize"] == "clean"
+  assert "means nothing" in fid.figure.note
+  assert kid.protocol["reference"]["pictures"] == TESTED
+  assert "rfid" in {each.figure.metric for each in found["own"].measured}
+  other = dataclasses.replace(held, resize="tensorflow")
+  with pytest.raises(UserError, match="made with resize clean, and the pictures are looked at with tensorflow"):
+    measured(place, other, tmp_path / "out")
+  with pytest.raises(UserError, match="no --reference of pictures blurred by radius 2"):
+    measured(place, dataclasses.replace(held, blur=(0.0, 2.0)), tmp_path / "out")
+
+
+def test_every_figure_is_told_without_the_pictures_of_a_list_too(place, tmp_path):
+  source = open_prepared(place / "data").source("test")
+  excluded = tuple(exclusion.Excluded(key=source.key(i), cosine=0.9, nearest="x") for i in (0, 5, 7))
+  told = {"digest": open_prepared(place / "data").digest(), "split": "test", "place": "data"}
+  found = exclusion.Exclusion(
+    training={"digest": "t"}, evaluation=told, embedding={"name": "thumbnails"}, threshold=0.8, excluded=excluded
+  )
+  (tmp_path / "exclude.json").write_text(found.as_json())
+  wanted = Asked(metrics=("psnr", "loss", "composition"), batch=4, exclude=str(tmp_path / "exclude.json"))
+  done = measured(place, wanted, tmp_path / "out")
+  examples = {each.figure.key: each.figure.examples for each in done.measured}
+  for each in done.measured:
+    assert each.figure.examples == TESTED - each.figure.excluded
+    assert each.figure.excluded in (0, 3)
+    assert (each.protocol["exclusion"] is None) == (not each.figure.excluded)
+  assert len({key[:-1] for key in examples}) * 2 == len(examples)
+  psnr = {each.figure.excluded: each for each in done.measured if each.figure.metric == "psnr"}
+  assert psnr[0].figure.value != psnr[3].figure.value
+  assert psnr[3].protocol["exclusion"]["threshold"] == 0.8
 
 
 def test_what_a_sweep_tries_is_every_combination():

@@ -15,8 +15,9 @@ Writes mean and covariance of the pictures' Inception features, how many there w
 drawn pictures with. PICTURES: a folder, or a prepared data set as DIR or DIR:SPLIT. WEIGHTS: {INCEPTION.file}
 from {INCEPTION.url.rsplit("/", 1)[0]},
 or what `dalle convert` made of it. --resize: clean (clean-fid), pytorch-fid or tensorflow. --features: 64, 192, 768 or
-2048 numbers. --crop: first the square in the middle, at so many pixels a side, as pictures are drawn. --blur: then by this
-radius, for `dalle eval --blur`. --keep: keeps the features in FILE too, which KID wants. pytorch-fid reads FILE as well.
+2048 numbers. --crop: first the square in the middle, at so many pixels a side, as pictures are drawn. --blur: then
+blurred by this radius, for `dalle eval --blur`. --keep: keeps the features in FILE too, which KID wants. pytorch-fid
+reads FILE as well.
 """
 WANTED = "wanted: dalle reference PICTURES --out FILE.npz --inception WEIGHTS"
 
