@@ -10,7 +10,7 @@ import toy_drawer
 from PIL import Image
 from scipy import stats
 
-from dalle_jax import cli, prompt_metrics, run
+from dalle_jax import cli, processes, prompt_metrics, run
 from dalle_jax.data import judge, scene_parsing
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
@@ -161,8 +161,10 @@ def test_partiprompts_has_a_mean_for_each_category_and_challenge(place, tmp_path
   ("flags", "says"),
   [
     (["--metrics", "losses"], "--metrics and --prompts are read by --every alone"),
+    (["--prompts-limit", "5"], "--metrics and --prompts are read by --every alone"),
+    (["--every", "5", "--metrics", "clip", "--prompts-limit", "0"], "got --prompts-limit 0, wanted at least 1"),
     (["--every", "5"], "--every wants --metrics: one or more of losses, composition, clip"),
-    (["--every", "0", "--metrics", "losses"], "got --every 0 and --prompts-limit 64, wanted at least 1"),
+    (["--every", "0", "--metrics", "losses"], "got --every 0, wanted at least 1"),
     (["--every", "5", "--metrics", "losses", "losses"], "got --metrics losses twice"),
     (["--every", "5", "--metrics", "fid"], "--metrics"),
     (["--every", "5", "--metrics", "losses", "--prompts", "x"], "--prompts is read by the metrics of pictures alone"),
@@ -190,20 +192,31 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(place, monkeypatch
   assert not (place / "w").exists()
 
 
+def test_every_process_has_the_hook_and_the_first_one_alone_measures(place, monkeypatch, tmp_path):
+  # All gather the weights for it, so one without the hook would leave the others waiting.
+  workdir, prepared = begun(place, tmp_path / "w"), open_prepared(place / "data")
+  monkeypatch.setattr(processes, "index", lambda: 1)
+  (found,) = prompt_metrics.hooks(ALL, "transformer", workdir, prepared, lambda line: None)
+  assert found.every == ALL.every
+  assert found.fn(3, None) is None
+  assert not (tmp_path / "w/transformer").exists()
+
+
 def test_composition_is_the_share_that_the_judge_finds_right(tmp_path):
-  prepare(Scenes(Config(image=64, train=2, valid=20, test=2, test_pairs=2)), tmp_path / "data")
+  prepare(Scenes(Config(image=32, train=2, valid=8, test=2, test_pairs=2)), tmp_path / "data")
   prepared = open_prepared(tmp_path / "data")
-  asked = first(prepared, "valid", 20, size=64, words=toy_drawer.tokenizer())
+  asked = first(prepared, "valid", 8, size=32, words=toy_drawer.tokenizer())
   measure = prompt_metrics._composition(asked.claims)
-  for images_NHWC in (asked.images_NHWC, np.concatenate([asked.images_NHWC[:12], asked.images_NHWC[12:][::-1]])):
+  for images_NHWC in (asked.images_NHWC, np.concatenate([asked.images_NHWC[:4], asked.images_NHWC[4:][::-1]])):
     right = [each.all_right for each in judge.judge(images_NHWC, asked.claims)]
     found = measure(images_NHWC)
-    expected = stats.binomtest(sum(right), 20).proportion_ci(0.95, method="wilson")
+    expected = stats.binomtest(sum(right), 8).proportion_ci(0.95, method="wilson")
     assert found["composition"] == np.mean(right)
     assert (found["composition_low"], found["composition_high"]) == pytest.approx((expected.low, expected.high))
   assert 0 < found["composition"] < 1
 
 
+@pytest.mark.slow
 def test_losses_are_of_any_stage_and_pictures_of_those_that_draw(place, tmp_path):
   workdir, prepared = begun(place, tmp_path / "w"), open_prepared(place / "data")
   both, drawn = Asked(every=5, metrics=("losses", "clip")), Asked(every=5, metrics=("clip",))

@@ -40,6 +40,7 @@ def make(
   sources: each a workdir, of which the best of `num` pictures of a caption is drawn; what `dalle sample` wrote; or a
   folder with a picture a caption, in the order of names. Raises UserError where one has not a picture of each caption.
   """
+  human_sheet.check_names(sources)
   asked = [each.text for each in prompts.read(captions_file)]
   repeated = next((text for i, text in enumerate(asked) if text in asked[:i]), None)
   if repeated is not None:

@@ -41,6 +41,7 @@ from dalle_jax.workdir import Workdir
 
 Metric = Literal["losses", "composition", "clip"]
 OF_PICTURES: tuple[Metric, ...] = ("composition", "clip")
+CAPTIONS = 64
 SEED, BATCH, SHOWN = 0, 64, 16
 PREFIX = "prompts_"
 
@@ -50,22 +51,31 @@ OfPictures = Callable[[UInt8[np.ndarray, "N H W 3"]], Mapping[str, float]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-  """Every so many steps, and after the last, these metrics; of a file's first `limit` captions, or of held-out ones."""
+  """Every so many steps, and after the last, these metrics; of a file's first captions, or of held-out ones.
+
+  limit: how many captions; None for `CAPTIONS` of them.
+  """
 
   every: int
   metrics: tuple[Metric, ...]
   prompts: str | None = None
-  limit: int = 64
+  limit: int | None = None
 
   def __post_init__(self) -> None:
-    if self.every < 1 or self.limit < 1:
-      raise UserError(f"got --every {self.every} and --prompts-limit {self.limit}, wanted at least 1 of each")
+    for name, value in (("every", self.every), ("prompts-limit", self.limit)):
+      if value is not None and value < 1:
+        raise UserError(f"got --{name} {value}, wanted at least 1")
     if not self.metrics:
       raise UserError(f"--every wants --metrics: one or more of {', '.join(get_args(Metric))}")
     if twice := [each for i, each in enumerate(self.metrics) if each in self.metrics[:i]]:
       raise UserError(f"got --metrics {twice[0]} twice, wanted each once")
-    if self.prompts is not None and not self.of_pictures:
+    if (self.prompts is not None or self.limit is not None) and not self.of_pictures:
       raise UserError("--prompts is read by the metrics of pictures alone: add --metrics composition or clip")
+
+  @property
+  def captions(self) -> int:
+    """How many at most."""
+    return CAPTIONS if self.limit is None else self.limit
 
   @property
   def of_pictures(self) -> tuple[Metric, ...]:
@@ -173,7 +183,7 @@ def _listed(asked: Asked, prepared: Prepared) -> Listed:
   """The captions, with their claims where composition is asked for. Raises UserError where one has none."""
   wanted = "composition" in asked.metrics
   if asked.prompts is not None:
-    found = prompts.read(asked.prompts, asked.limit)
+    found = prompts.read(asked.prompts, asked.captions)
     claims = [scene_parsing.parse(each.text) if wanted else None for each in found]
     if wanted and None in claims:
       text = found[claims.index(None)].text
@@ -182,7 +192,7 @@ def _listed(asked: Asked, prepared: Prepared) -> Listed:
       )
     return Listed(prompts=found, claims=tuple(claims) if wanted else None)
   source = prepared.source(held_out_split(prepared))
-  rows = [source[row] for row in range(min(asked.limit, len(source)))]
+  rows = [source[row] for row in range(min(asked.captions, len(source)))]
   if wanted and not all(row["attributes"] for row in rows):
     raise UserError("--metrics composition: this data has no judge of its captions: leave it out, or take clip")
   claims = [scenes.claims_of(row["attributes"])[0] for row in rows] if wanted else None

@@ -39,8 +39,8 @@ class Flags:
   """What is measured: held-out losses; how many are drawn right, where the data has a judge; CLIP's cosine."""
   prompts: str | None = None
   """The captions, a line each, or PartiPrompts.tsv; the first held-out ones if not said."""
-  prompts_limit: int = 64
-  """How many of them."""
+  prompts_limit: int | None = None
+  """How many of them; 64 if not said."""
   processes: Processes = dataclasses.field(default_factory=Processes)
   """How this process finds the others of its run."""
 
@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
 def _measured(given: Any) -> Any:
   """What is asked of --every and its flags, or None. Raises UserError where they do not go together."""
   if given.every is None:
-    if given.metrics or given.prompts is not None:
+    if given.metrics or given.prompts is not None or given.prompts_limit is not None:
       raise UserError("--metrics and --prompts are read by --every alone: add --every 500, or leave them out")
     return None
   from dalle_jax.prompt_metrics import Asked

@@ -99,21 +99,20 @@ def read(file: str | Path) -> Exclusion:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Without:
-  """A prepared data set without the pictures of a list: what evaluation reads in place of the whole one."""
+  """A prepared data set of whose one split only some examples stay: what evaluation reads in place of the whole one."""
 
   prepared: Prepared
-  exclusion: Exclusion
+  split: str
+  rows_M: np.ndarray
 
   @property
   def splits(self) -> tuple[str, ...]:
     return self.prepared.splits
 
   def source(self, split: str) -> "Kept":
-    """The split's examples that stay; of a split that the list is not of, all."""
+    """The split's examples that stay; of another split all."""
     source = self.prepared.source(split)
-    if split != self.exclusion.evaluation["split"]:
-      return Kept(source, np.arange(len(source)))
-    return Kept(source, np.flatnonzero(keep(self.exclusion, self.prepared, split)))
+    return Kept(source, self.rows_M if split == self.split else np.arange(len(source)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,6 +145,7 @@ def without(prepared: Prepared, exclusion: Exclusion, split: str) -> Without:
 
   Raises UserError where the list does not belong to the data or the split, or names all pictures there are.
   """
-  if not keep(exclusion, prepared, split).any():
+  rows_M = np.flatnonzero(keep(exclusion, prepared, split))
+  if not len(rows_M):
     raise UserError(f"the list of pictures to leave out names all pictures of the split {split}: none would be left")
-  return Without(prepared, exclusion)
+  return Without(prepared, split, rows_M)

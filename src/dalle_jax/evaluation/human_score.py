@@ -72,8 +72,11 @@ def read_key(directory: str | Path) -> Key:
   found = _json(Path(directory) / KEY, "`dalle human make` writes it")
   if not isinstance(found, dict) or found.get("kind") != KIND or found.get("version") != VERSION:
     raise UserError(f"{Path(directory) / KEY} is no key of a sheet: wanted what `dalle human make` wrote")
-  names = found["names"]
-  return Key(sheet=found["sheet"], names=(names[0], names[1]), workers=found["workers"], pairs=tuple(found["pairs"]))
+  try:
+    first, second = found["names"]
+    return Key(sheet=found["sheet"], names=(first, second), workers=found["workers"], pairs=tuple(found["pairs"]))
+  except (KeyError, TypeError, ValueError) as error:
+    raise UserError(f"{Path(directory) / KEY} is damaged: make the sheet anew, or put its key back") from error
 
 
 def read_answers(key: Key, files: Sequence[str | Path]) -> list[Answers]:
@@ -84,7 +87,8 @@ def read_answers(key: Key, files: Sequence[str | Path]) -> list[Answers]:
   found: dict[int, tuple[str | Path, Answers]] = {}
   for file in files:
     told = _json(Path(file), "a form saves it")
-    if not isinstance(told, dict) or not {"sheet", "worker", "answers"} <= set(told):
+    known = isinstance(told, dict) and {"sheet", "worker", "answers"} <= set(told)
+    if not known or not isinstance(told["worker"], int):
       raise UserError(f"{file} holds no answers: wanted what a form saved")
     if told["sheet"] != key.sheet:
       raise UserError(f"{file} answers another sheet ({told['sheet']}, this is {key.sheet}): leave it out")

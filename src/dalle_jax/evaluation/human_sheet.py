@@ -77,11 +77,9 @@ def write(
   """Writes the pages, the pictures and the key into `out`. pictures: uint8[H, W, 3] of the first source, and of the
   second, one of each caption, of any size.
 
-  names: of the sources, in the key alone. The same seed draws the same order. Raises UserError where the names are one,
-  or could be taken for an answer.
+  names: of the sources, in the key alone. The same seed draws the same order. Raises UserError as `check_names`.
   """
-  if names[0] == names[1] or NEITHER in names:
-    raise UserError(f"got the names {names[0]} and {names[1]}, wanted two of their own for what is compared")
+  check_names(names)
   rng = np.random.default_rng([seed, len(captions)])
   first_is_x = (rng.random(len(captions)) < 0.5).tolist()
   pairs = []
@@ -101,6 +99,12 @@ def write(
       for number in order.permutation(len(captions))
     ]
     (out / FORM / f"worker-{worker}.html").write_text(_page(key["sheet"], worker, shown, fine), encoding="utf-8")
+
+
+def check_names(names: tuple[str, str]) -> None:
+  """Raises UserError where the names of the two sources are one, or could be taken for an answer."""
+  if names[0] == names[1] or NEITHER in names:
+    raise UserError(f"got the names {names[0]} and {names[1]}, wanted two of their own for what is compared")
 
 
 def file_of(pair: int, letter: str) -> str:
