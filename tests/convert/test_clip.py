@@ -102,6 +102,15 @@ def test_what_is_left_over_is_named():
     clip.read({**arrays, "visual.attn_pool.query": np.ones(3)}, description)
 
 
+def test_the_mask_that_an_archive_keeps_is_taken_where_it_is_causal():
+  arrays, description = file("open_clip")
+  mask = np.triu(np.full((9, 9), -np.inf, np.float32), 1)
+  clip.read({**arrays, "attn_mask": mask, "transformer.resblocks.0.attn_mask": mask}, description)
+  for other in (mask.T, np.zeros((9, 9)), np.zeros(3), np.full((9, 9), -np.inf)):
+    with pytest.raises(UserError, match="not that of a causal text tower"):
+      clip.read({**arrays, "attn_mask": other}, description)
+
+
 def test_a_negative_variance_is_damage():
   arrays, description = file("ResNet")
   arrays["visual.bn2.running_var"] = -arrays["visual.bn2.running_var"]

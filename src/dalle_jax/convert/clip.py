@@ -18,6 +18,7 @@ from dalle_jax.models.openai_clip import Config, ResNet
 # Scalars that only OpenAI's own archives carry; they say what the shapes say too.
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
 NOT_WEIGHTS = (".num_batches_tracked", ".position_ids")
+MASK = "attn_mask"  # archives of compiled code keep it: none before the diagonal, all after it
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -35,6 +36,8 @@ def read(
   misshapen or not finite, and where the description is wanted or does not fit.
   """
   plain = {_plain(name): array for name, array in arrays.items() if not name.endswith(NOT_WEIGHTS)}
+  for name in [name for name in plain if name.split(".")[-1] == MASK]:
+    _check_causal(name, plain.pop(name))
   names = clip_names.of(plain)
   if names is None:
     raise UserError("these are not the weights of a CLIP: they lack the names of OpenAI's, open_clip's, Hugging Face's")
@@ -59,6 +62,16 @@ def read(
   cfg = Config(vision=vision, text=text, embed=embed, mean=said.mean, std=said.std)
   _check_pair(cfg, said)
   return cfg, params
+
+
+def _check_causal(name: str, mask: np.ndarray) -> None:
+  if (
+    mask.ndim != 2
+    or not mask.size
+    or not np.array_equal(np.isneginf(mask), np.triu(np.ones(mask.shape, bool), 1))
+    or mask[0, 0] != 0
+  ):
+    raise UserError(f"{name} of this CLIP is not that of a causal text tower, and no other is built here")
 
 
 def _check_pair(cfg: Config, said: Description) -> None:
