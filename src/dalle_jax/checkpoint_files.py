@@ -17,7 +17,7 @@ from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import differences
 from dalle_jax.places import Place
-from dalle_jax.training.checkpoint import Checkpoints
+from dalle_jax.training.checkpoint import Checkpoints, digest
 
 FOLDER = "checkpoints"
 WEIGHTS = ("params", "ema")
@@ -131,16 +131,18 @@ def export(kept: Kept, out: str | Path, *, ema: bool = True) -> Path:
   """Writes a checkpoint's weights (their moving average where there is one and `ema` is set) and what explains them.
 
   OUT/STAGE.safetensors, with arrays named as in blocks.attention.kernel, and experiment.json, tokenizer.model as in the
-  checkpoint. OUT appears whole or not at all. Raises UserError where something is there, StorageError on a full disk.
+  checkpoint; a stage may be taken `from` OUT. OUT appears whole or not at all.
+
+  Raises UserError where something is there, StorageError on a full disk.
   """
   step, out = kept.chosen(), Path(out)
   item = "ema" if ema and "ema" in kept.checkpoints.arrays(step) else "params"
   arrays = kept.checkpoints.read(step, item)
-  about = {"stage": kept.stage, "step": str(step), "weights": item, "sha256": kept.checkpoints.digest(step)}
+  about = {"stage": kept.stage, "step": str(step), "weights": item, "sha256": digest(arrays)}
   with scratch_for(out) as scratch:
     whole = scratch / "whole"
     whole.mkdir()
-    named = {path.replace("/", "."): np.ascontiguousarray(array) for path, array in arrays.items()}
+    named = {path.replace("/", "."): np.asarray(array, order="C") for path, array in arrays.items()}
     save_file(named, whole / f"{kept.stage}.safetensors", metadata=about)
     (whole / f"{kept.stage}.safetensors").chmod(0o644)  # safetensors writes for its owner alone
     for name, data in kept.checkpoints.files(step).items():

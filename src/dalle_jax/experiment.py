@@ -70,7 +70,8 @@ class Stage:
   checkpoints, lines of metrics, and pictures; keep, keep_every, keep_best: how many of the newest checkpoints stay,
   those at multiples of how many steps, and how many of the lowest loss (the mean since the checkpoint before,
   where that is of half of `save_every` updates or more).
-  `from WORKDIR` takes that run's stage of the same name: as the start of this one, or, with `frozen`, in place of it.
+  `from DIR` takes the stage of the same name of the run in that workdir, or the weights that `dalle convert` or `dalle
+  checkpoint export` wrote there: as the start of this one, or, with `frozen`, in place of it.
   """
 
   steps: int
@@ -103,7 +104,7 @@ class Stage:
     if self.accumulate > 1 and (why := _not_a_mean(self.objective)):
       raise UserError(f"accumulate is {self.accumulate}, but {why}: set accumulate to 1")
     if self.frozen and self.from_ is None:
-      raise UserError("frozen is set but `from` is not: name the workdir whose stage is to be taken as it is")
+      raise UserError("frozen is set but `from` is not: name the directory whose weights are to be taken as they are")
 
 
 def _not_a_mean(objective: Objective) -> str:

@@ -39,7 +39,7 @@ from dalle_jax.training import compile_cache, left_out, lock
 from dalle_jax.training.loop import train
 from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.throughput import Work
-from dalle_jax.workdir import Workdir
+from dalle_jax.workdir import Workdir, check_taken, taken
 
 # Examples whose captions the tokenizer and the near misses are learnt from; their order is random already.
 MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
@@ -68,8 +68,10 @@ def run(
   """
   names = list(experiment.stages) if only is None else [only]
   for name in names:
-    if experiment.stage(name).from_ is not None:
-      Workdir.open(experiment.stage(name).from_).experiment().stage(name)
+    experiment.stage(name)
+  for name, stage in experiment.stages.items():
+    if stage.from_ is not None and (name in names or stage.frozen):
+      check_taken(name, stage)
   prepared = open_prepared(experiment.data)
   place = places.at(path)
   if place.resolve() == places.at(experiment.data).resolve():
@@ -354,7 +356,7 @@ def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Calla
   """What a stage's parameters begin with, where not at random: another run's, or a codebook of the data's patches."""
   stage, seed = workdir.experiment().stage(name), workdir.experiment().seed
   if stage.from_ is not None:
-    return lambda params: Workdir.open(stage.from_).weights(name, like=params)[0]
+    return lambda params: taken(name, stage, params)[0]
   if not isinstance(stage.objective, PatchDvae):
     return None
   model, source = stage.objective.model, prepared.source(split)

@@ -20,6 +20,7 @@ import jax
 from jax.sharding import Mesh
 
 from dalle_jax import config, places, processes, sharding
+from dalle_jax.convert import stored
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
@@ -168,7 +169,7 @@ class Workdir:
     if like is None:
       like = _abstract_params(stage)
     if stage.frozen:
-      return Workdir.open(stage.from_).weights(name, like)
+      return taken(name, stage, like)
     checkpoints = self.checkpoints(name)
     step = checkpoints.newest()
     if step is None:
@@ -179,17 +180,20 @@ class Workdir:
     """Raises UserError where a stage was trained with another tokenizer than this run's file, or `words`."""
     stage = self.experiment().stage(name)
     words = self.tokenizer_file.read_bytes() if words is None and self.tokenizer_file.is_file() else words
-    if stage.frozen:
+    if stage.frozen and stored.is_at(stage.from_, name):
+      kept, file = stored.read(stage.from_, name).tokenizer(), places.at(stage.from_) / TOKENIZER
+    elif stage.frozen:
       Workdir.open(stage.from_).check_tokenizer(name, words)
       return
-    checkpoints = self.checkpoints(name)
-    step = checkpoints.newest()
-    kept = checkpoints.files(step).get(TOKENIZER)
+    else:
+      checkpoints = self.checkpoints(name)
+      step = checkpoints.newest()
+      kept, file = checkpoints.files(step).get(TOKENIZER), checkpoints.directory / str(step) / "files" / TOKENIZER
     if kept is not None and words is not None and kept != words:
       own, other = (hashlib.sha256(each).hexdigest()[:12] for each in (kept, words))
       raise UserError(
         f"stage {name} was trained with the tokenizer {own}, and {TOKENIZER} is {other}: its numbers would mean other "
-        f"words; put back {checkpoints.directory / str(step) / 'files' / TOKENIZER}"
+        f"words; put back {file}"
       )
 
   @contextmanager
@@ -227,6 +231,29 @@ class Workdir:
     except OSError as error:
       said = f"cannot write to the workdir {self}: {error.strerror}"
       raise (StorageError if error.errno in FULL else UserError)(said) from error
+
+
+def taken(name: str, stage: Stage, like: Any) -> tuple[Any, str]:
+  """The weights that a stage names by `from`, as `like` is laid out, and their digest.
+
+  Of a run's stage of the same name; or those that `dalle convert` or `dalle checkpoint export` wrote into a directory.
+  Raises UserError where there are none, or naming the arrays, or of a frozen stage the field, in which they differ.
+  """
+  if not stored.is_at(stage.from_, name):
+    return Workdir.open(stage.from_).weights(name, like)
+  found = stored.read(stage.from_, name)
+  params = found.laid(like)
+  if stage.frozen:
+    found.check_model(stage.objective.model)
+  return params, found.digest
+
+
+def check_taken(name: str, stage: Stage) -> None:
+  """Raises UserError for what can be known beforehand of a stage that names others' weights."""
+  if stored.is_at(stage.from_, name):
+    taken(name, stage, _abstract_params(stage))
+  else:
+    Workdir.open(stage.from_).experiment().stage(name)
 
 
 def _free(line: str) -> bool:

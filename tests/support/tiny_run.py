@@ -1,10 +1,12 @@
 """A workdir whose three stages have random weights, for the tests of what draws with one."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalle_jax import sharding
+from dalle_jax import config, sharding
 from dalle_jax.data import captions
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import Stage1Crop
@@ -54,6 +56,7 @@ def workdir(path, texts):
   run = Workdir.claim(path, experiment())
   words = captions.train(texts, WORDS)
   run.keep_tokenizer(words)
+  files = {"tokenizer.model": words, "experiment.json": json.dumps(config.to_dict(run.experiment())).encode()}
   rng = np.random.default_rng(0)
   for name, stage in run.experiment().stages.items():
     shapes = sharding.unbox(jax.eval_shape(stage.objective.init, jax.random.key(0)))
@@ -70,6 +73,6 @@ def workdir(path, texts):
       skipped_spikes=none,
     )
     checkpoints = run.checkpoints(name)
-    checkpoints.save(1, state, {"tokenizer.model": words})
+    checkpoints.save(1, state, files)
     checkpoints.wait()
   return run

@@ -43,6 +43,8 @@ def read(arrays: Mapping[str, np.ndarray]) -> tuple[Config, PyTree]:
   }
   for names in inputs.values():
     names.all_taken()
+  if other := [name for name in arrays if not name.startswith((encoder, decoder))]:
+    raise UserError(f"the array {other[0]} is of another model: it is not known here")
   return cfg, params
 
 

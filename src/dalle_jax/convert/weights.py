@@ -83,15 +83,15 @@ def load(directory: str | Path) -> Weights:
   again = "convert the original files again"
   try:
     told = json.loads((directory / CONFIG).read_text())
-    version, kind, files = told["format"], told["kind"], dict(told["files"])
+    version, kind, files, sizes = told["format"], told["kind"], dict(told["files"]), dict(told["config"])
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f"{directory / CONFIG} is damaged: {again}") from error
   if version != FORMAT:
     raise UserError(f"{directory} is of format {version}, this version reads {FORMAT}: {again}")
-  cfg = config.from_dict(kinds.one(kind).config, told["config"], f"{directory / CONFIG}: config")
+  cfg = config.from_dict(kinds.one(kind).config, sizes, f"{directory / CONFIG}: config")
   arrays = read_arrays(directory / WEIGHTS)
   digest = checkpoint.digest({name.replace(".", "/"): array for name, array in arrays.items()})
-  if digest != told["digest"]:
+  if digest != told.get("digest"):
     raise UserError(f"{directory / WEIGHTS} is not as it was written (its digest differs): {again}")
   for name, sha in files.items():
     if Path(name).name != name or not (directory / name).is_file() or places.sha256(directory / name) != sha:
@@ -115,7 +115,7 @@ def flat(params: PyTree) -> dict[str, np.ndarray]:
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
   if not isinstance(tree, Mapping):
-    yield path, np.ascontiguousarray(tree)
+    yield path, np.asarray(tree, order="C")
     return
   for key, inner in tree.items():
     yield from _leaves(inner, f"{path}.{key}" if path else key)
