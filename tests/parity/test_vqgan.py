@@ -25,8 +25,6 @@ pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4
 # Two channels a group of normalisation: with one, the bias of the convolution before it would be taken off again.
 WIDTH = 64
-# Of permutations of which none, of the three biases of the last convolution, leaves them as they are.
-SEED = 2
 LOSS = {"target": "taming.modules.losses.vqperceptual.DummyLoss"}
 DUMMY_SCHEDULE = {"target": "taming.modules.losses.vqperceptual.DummyLoss"}
 EMBEDDINGS = {r"embed": 1.0}
@@ -82,7 +80,6 @@ OFFICIAL = {
   "vq": (vq, SHALLOW),
   "vq-f8": (vq, F8),
   "vq-f16": (vq, F16),
-  "gumbel": (gumbel, SHALLOW),
   "gumbel-f8": (gumbel, F8),
   "rudalle": (rudalle, F8),
 }
@@ -151,7 +148,7 @@ def test_every_tensor_of_the_official_modules_matters(name):
   images = pictures(1, cfg.image)
   codes = np.arange(cfg.grid**2).reshape(1, cfg.grid, cfg.grid)
   state = {key: tensor for key, tensor in theirs.state_dict().items() if _is_read(key)}
-  assert random_weights.idle(state, lambda: outputs(theirs, images, codes), TOLERANCE, SEED) == []
+  assert random_weights.idle(state, lambda: outputs(theirs, images, codes), TOLERANCE) == []
 
 
 def _is_read(name):
@@ -293,7 +290,7 @@ def test_every_tensor_of_min_dalles_decoder_matters():
   for i, (prefix, step) in enumerate(steps):
     own = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and _is_read(key)}
     seen |= set(own)
-    assert random_weights.idle(own, functools.partial(rest, x, i), TOLERANCE, SEED) == []
+    assert random_weights.idle(own, functools.partial(rest, x, i), TOLERANCE) == []
     with torch.no_grad():
       x = step(x)
   assert seen == {key for key in state if _is_read(key)}
@@ -357,4 +354,4 @@ def test_every_array_of_vqgan_jax_matters():
   oracle = vqgan_jax.Oracle(arrays, levels=2, blocks=2)
   x, codes = to_torch(pictures(1, 16)).float() / 255, np.arange(64).reshape(1, 8, 8)
   state = {name: array for name, array in arrays.items() if _is_read(name)}
-  assert random_weights.idle(state, lambda: (oracle.latents(x), oracle.decode(codes)), TOLERANCE, SEED) == []
+  assert random_weights.idle(state, lambda: (oracle.latents(x), oracle.decode(codes)), TOLERANCE) == []
