@@ -68,8 +68,10 @@ def run(
   """
   names = list(experiment.stages) if only is None else [only]
   for name in names:
-    if experiment.stage(name).from_ is not None:
-      check_taken(name, experiment.stage(name))
+    experiment.stage(name)
+  for name, stage in experiment.stages.items():
+    if stage.from_ is not None and (name in names or stage.frozen):
+      check_taken(name, stage)
   prepared = open_prepared(experiment.data)
   place = places.at(path)
   if place.resolve() == places.at(experiment.data).resolve():
