@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dalle_jax import config
+from dalle_jax import config, places
 from dalle_jax.convert import files, kinds, weights
 from dalle_jax.convert.kinds import Kind
 from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.errors import UserError
 
 # Files that explain weights: they are kept beside them as they are.
-EXPLAIN = (".json", ".txt", ".model", ".vocab", ".yaml", ".yml", ".tsv")
+EXPLAIN = (".json", ".txt", ".model", ".vocab", ".yaml", ".yml", ".tsv", ".gz")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,9 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
 
 
 def check_out(out: Path) -> None:
-  """Raises UserError where something stands at OUT: before large files are read."""
+  """Raises UserError where something stands at OUT, or it is in a bucket: before large files are read."""
+  if str(out).startswith(("gs:/", *places.OTHER_STORES)):
+    raise UserError(f"got --out {out}, wanted a directory of this machine: copy it from there")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f"{out} holds something already: take another --out, or remove it")
 

@@ -16,13 +16,13 @@ from dalle_jax.models import dvae
 class Kind:
   """What is read of one project's files.
 
-  title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
+  title, files: for people; config: the class (or union) of the sizes that `read` returns; then: what to do with DIR, the converted
   weights; recognises, read: as in its module.
   """
 
   title: str
   files: str
-  config: type
+  config: Any
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
