@@ -1,4 +1,4 @@
-"""A run on converted weights: from files like OpenAI's dVAE to what a transformer trained on its codes draws."""
+"""A run on converted weights: from files like OpenAI's dVAE to what a transformer draws that learnt its codes."""
 
 import json
 import os

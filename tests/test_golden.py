@@ -36,12 +36,12 @@ def _id(name, arguments, stage):
 
 
 def stages():
-  """Each stage of each experiment, once where experiments share it."""
+  """Each stage that is trained of each experiment, once where experiments share it."""
   seen = []
   for name in NAMES:
     for arguments in variants(name):
       for stage, own in golden.resolved(name, ROOT, **arguments).stages.items():
-        if own not in seen:
+        if own not in seen and not own.frozen:
           seen.append(own)
           marks = [pytest.mark.slow] if arguments else []
           yield pytest.param(name, arguments, stage, marks=marks, id=_id(name, arguments, stage))

@@ -1,8 +1,9 @@
 """Files of other projects' weights made converted weights, and what is told of them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from dalle_jax.convert import files, kinds, weights
 from dalle_jax.convert.kinds import Kind
 from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.errors import UserError
+from dalle_jax.evaluation import published_clip
 
 # Files that explain weights: they are kept beside them as they are.
-EXPLAIN = (".json", ".txt", ".model", ".vocab", ".yaml", ".yml", ".tsv", ".gz")
+EXPLAIN = (".json", ".txt", ".gz", ".model", ".vocab", ".yaml", ".yml", ".tsv")
+# What of a kind can only be checked here, because convert/ reads no vocabularies: of its sizes and the files kept.
+CHECKS: dict[str, Callable[[Any, Sequence[Path]], object]] = {"openai_clip": published_clip.words}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,7 @@ class Converted:
   name: str
   kind: Kind
   arrays: int
+  ignored: tuple[str, ...]
   parameters: int
   sizes: object
   digest: str
@@ -47,7 +52,12 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
   name = name or kinds.find(arrays, shown)
   kind = kinds.one(name)
   try:
-    cfg, params = kind.read(arrays)
+    if kind.read_beside:
+      cfg, params, kept = kind.read_beside(arrays, paths)
+    else:
+      cfg, params = kind.read(arrays)
+    if name in CHECKS:
+      CHECKS[name](cfg, kept)
   except UserError as error:
     raise UserError(f"{shown} as {name}: {error}") from error
   with scratch_for(out) as scratch:
@@ -59,6 +69,7 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
     name=name,
     kind=kind,
     arrays=len(arrays),
+    ignored=tuple(kind.ignored(arrays.keys())),
     parameters=sum(int(np.size(array)) for array in weights.flat(params).values()),
     sizes=cfg,
     digest=digest,
@@ -79,6 +90,7 @@ def as_text(found: Converted, out: Path) -> str:
   rows = [
     ("kind", f"{found.name}: {found.kind.title}"),
     ("arrays", f"{found.arrays:,}"),
+    *([("  not used", f"{len(found.ignored):,} ({found.ignored[0]} ...)")] if found.ignored else []),
     ("parameters", f"{found.parameters:,}"),
     *([("kept beside", ", ".join(found.kept))] if found.kept else []),
     *((f"  {path}", str(leaf)) for path, leaf in config.leaves(found.sizes) if path != "kind"),

@@ -14,7 +14,7 @@ from dalle_jax import evaluate
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import dvae_stage
-from dalle_jax.models import dvae, transformer
+from dalle_jax.models import image_tokenizer, transformer
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.caption import check_describes, tokens, write
 from dalle_jax.sampling.choose import SamplingConfig
@@ -107,7 +107,9 @@ def _codes(
   codes_CP = np.zeros((len(images), vae.grid**2), np.int32)
   for rows in devices.batches(len(images), batch):
     cropped_RHWC = np.stack([crop(images[row], rng) for row in rows])
-    codes_CP[rows] = np.asarray(dvae.encode_images(params, vae, devices.put(cropped_RHWC))).reshape(len(rows), -1)
+    codes_CP[rows] = np.asarray(image_tokenizer.encode_images(params, vae, devices.put(cropped_RHWC))).reshape(
+      len(rows), -1
+    )
   return codes_CP
 
 

@@ -10,7 +10,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import page, report, results
 from dalle_jax.evaluation.report import Progress, Protocol, Report, Trained
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
 from dalle_jax.sampling.devices import Devices
@@ -59,7 +59,7 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -
   draws = report.drawer(found, batch, devices)
   if draws is None:
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
-  draw_with = TransformerNll | DvaeObjective
+  draw_with = TransformerNll | FirstStage
   weights = {name: each.digest for name, each in found.items() if isinstance(each.objective, draw_with)}
   clip = report.find(found, ClipContrastive)
   return dataclasses.replace(draws, weights=weights, judges={"clip": clip.digest} if clip else {})

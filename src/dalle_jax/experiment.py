@@ -18,16 +18,17 @@ import tyro
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae as dvae_lib
+from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
+from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
-Objective = DvaeElbo | PatchDvae | TransformerNll | ClipContrastive
+Objective = DvaeElbo | PatchDvae | FrozenVqgan | TransformerNll | ClipContrastive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,8 +145,8 @@ class Experiment:
 
 
 def dvae_stage(experiment: Experiment) -> str | None:
-  """The name of the stage that trains the dVAE, or None."""
-  return next((name for name, stage in experiment.stages.items() if isinstance(stage.objective, DvaeObjective)), None)
+  """The name of the stage whose codes the others read, a dVAE or a VQGAN; or None."""
+  return next((name for name, stage in experiment.stages.items() if isinstance(stage.objective, FirstStage)), None)
 
 
 def check(experiment: Experiment) -> None:
@@ -154,7 +155,12 @@ def check(experiment: Experiment) -> None:
   dvae = experiment.stages[name_of_dvae].objective.model if name_of_dvae else None
   for name, stage in experiment.stages.items():
     model = stage.objective.model
-    if not isinstance(stage.objective, DvaeObjective) and (model.text_vocab, model.text) != (words.vocab, words.length):
+    if isinstance(stage.objective, FrozenVqgan) and not stage.frozen:
+      raise UserError(
+        f"stage {name} is a VQGAN, which is used here and not trained: name converted weights, "
+        f"--stages.{name}.from DIR --stages.{name}.frozen True (`dalle convert FILE --out DIR` makes them)"
+      )
+    if not isinstance(stage.objective, FirstStage) and (model.text_vocab, model.text) != (words.vocab, words.length):
       raise UserError(
         f"stage {name} reads {model.text} text tokens of {model.text_vocab}, "
         f"the tokenizer makes {words.length} of {words.vocab}: make them equal"
@@ -168,8 +174,8 @@ def check(experiment: Experiment) -> None:
     _check_examples(name, stage, dvae)
 
 
-def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> None:
-  own = None if isinstance(stage.objective, DvaeObjective) else stage.objective.dvae
+def _check_examples(name: str, stage: Stage, dvae: image_tokenizer.Config | None) -> None:
+  own = None if isinstance(stage.objective, FirstStage) else stage.objective.dvae
   if stage.examples.near_misses and not isinstance(stage.objective, ClipContrastive):
     raise UserError(
       f"stage {name} has near_misses, which only CLIP has a use for: set its examples.near_misses to False"
@@ -183,7 +189,7 @@ def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> No
   if own is not None and own != dvae:
     raise UserError(f"stage {name} names another dVAE than the one that is trained: make its objective.dvae equal")
   if isinstance(stage.examples, Codes):
-    if isinstance(stage.objective, DvaeObjective):
+    if isinstance(stage.objective, FirstStage):
       raise UserError(f"stage {name} trains a dVAE: it reads Pictures, not Codes")
     if isinstance(stage.objective, ClipContrastive) == (own is None):
       raise UserError(f"stage {name} reads Codes: a transformer's objective.dvae must be None, CLIP's the dVAE")
@@ -195,7 +201,7 @@ def _check_examples(name: str, stage: Stage, dvae: dvae_lib.Config | None) -> No
     raise UserError(
       f"stage {name} crops to {stage.examples.crop.size} pixels, its model wants {wanted}: make them equal"
     )
-  if not isinstance(stage.objective, DvaeObjective) and not stage.examples.captions:
+  if not isinstance(stage.objective, FirstStage) and not stage.examples.captions:
     raise UserError(f"stage {name} needs captions: set its examples.captions")
 
 

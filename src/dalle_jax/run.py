@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from dalle_jax import __version__, config, places, processes, sharding, step_shapes
+from dalle_jax import __version__, config, places, processes, prompt_metrics, sharding, step_shapes
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
-from dalle_jax.models import dvae
+from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives import codebook
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
@@ -54,12 +54,13 @@ def run(
   wandb: str | None = None,
   step_limit: float = 1800.0,
   rollback: bool = False,
+  measured: prompt_metrics.Asked | None = None,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
   profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
   of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take; rollback: pass over
-  the batches on which training health stopped the run.
+  the batches on which training health stopped the run; measured: of a fixed list of captions, while a stage trains.
 
   Of several processes all call this, with the same arguments and a workdir that all can read. The first one claims the
   workdir, trains the tokenizer and encodes pictures; all train.
@@ -78,6 +79,9 @@ def run(
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
   _check_beforehand(experiment, names, Workdir.at(place))
+  if measured is not None:
+    begun = Workdir.at(place)
+    prompt_metrics.check(measured, experiment, names, begun, prepared, lambda name: _stands_at(begun, name))
   if rollback and not places.in_bucket(place):
     _check_rollback(Workdir.at(place), names)
   processes.agree(lambda: _facts(experiment, prepared))
@@ -96,7 +100,7 @@ def run(
         Workdir.open(place)  # which batches are passed over, all have to know
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
+        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit, measured)
         processes.wait()  # the first one is done when its checkpoint is
   return workdir
 
@@ -167,6 +171,7 @@ def _run_stage(
   profile: tuple[int, int] | None,
   wandb: str | None,
   step_limit: float,
+  measured: prompt_metrics.Asked | None,
 ) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
@@ -215,7 +220,7 @@ def _run_stage(
       store=workdir.store(name),
       beforehand=workdir.keep,
       files=_files(workdir, hashes),
-      hooks=hooks(name, workdir, prepared),
+      hooks=(*hooks(name, workdir, prepared), *prompt_metrics.hooks(measured, name, workdir, prepared, _say)),
       start=_start(name, workdir, prepared, split),
       work=_work(stage),
       profile=profile,
@@ -245,7 +250,7 @@ def encoder(workdir: Workdir) -> codes.Encode:
   """What encodes pictures by the workdir's dVAE. Raises UserError when the run has none, or no weights of it yet."""
   name = _dvae_of(workdir)
   model, (params, _) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
-  return lambda images_BHWC: np.asarray(dvae.encode_images(params, model, images_BHWC))
+  return lambda images_BHWC: np.asarray(image_tokenizer.encode_images(params, model, images_BHWC))
 
 
 def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int) -> codes.Stamp:
@@ -280,7 +285,7 @@ def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
 
 def _needs_dvae(stage: Stage) -> bool:
   """Whether the stage reads codes, or encodes pictures in its step."""
-  if isinstance(stage.objective, DvaeObjective):
+  if isinstance(stage.objective, FirstStage):
     return False
   return stage.objective.dvae is not None or isinstance(stage.examples, Codes)
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Codes, Experiment, Stage, dvae_stage
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.training.step import State, abstract_state, make_step
 
 
@@ -39,7 +39,7 @@ def batch_shapes(stage: Stage) -> dict[str, jax.ShapeDtypeStruct]:
   else:
     side = stage.examples.crop.size
     found["image"] = jax.ShapeDtypeStruct((b, side, side, 3), jnp.uint8)
-  if not isinstance(stage.objective, DvaeObjective):
+  if not isinstance(stage.objective, FirstStage):
     found["text"] = jax.ShapeDtypeStruct((b, model.text), jnp.int32)
   if stage.examples.near_misses:
     found["negative_text"] = found["text"]
@@ -67,7 +67,7 @@ def check(whole: Experiment, name: str, mesh: Mesh) -> None:
 
 
 def _frozen(whole: Experiment, stage: Stage) -> Any:
-  if isinstance(stage.objective, DvaeObjective) or stage.objective.dvae is None:
+  if isinstance(stage.objective, FirstStage) or stage.objective.dvae is None:
     return {}
   objective = whole.stage(dvae_stage(whole)).objective
   return {"dvae": sharding.unbox(jax.eval_shape(objective.init, jax.random.key(0)))}

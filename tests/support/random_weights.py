@@ -95,7 +95,10 @@ def spoilt(rng, array):
   """The array zeroed, and permuted where it has more than one element."""
   yield "zeroed", np.zeros_like(array)
   if array.size > 1:
-    yield "permuted", rng.permutation(array.reshape(-1)).reshape(array.shape)
+    flat = rng.permutation(array.reshape(-1))
+    if (flat == array.reshape(-1)).all():  # of three elements, one time in six
+      flat = np.roll(flat, 1)
+    yield "permuted", flat.reshape(array.shape)
 
 
 def as_array(tensor):

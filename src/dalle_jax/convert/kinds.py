@@ -1,23 +1,30 @@
 """The kinds of weights that are read: how each is told by its arrays' names, read, and used."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from dalle_jax.convert import openai_dvae
+from dalle_jax.convert import clip, clip_files, dalle_mini, inception, mindalle, openai_dvae, rudalle, vqgan
+from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae
+from dalle_jax.models import dvae, openai_clip
+from dalle_jax.models import inception as inception_model
+from dalle_jax.models.peers import mindalle as mindalle_model
+from dalle_jax.models.peers import rudalle as rudalle_model
+from dalle_jax.models.vqgan import VqganConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
   """What is read of one project's files.
 
-  title, files: for people; config: the class (or union) of the sizes that `read` returns; then: what to do with DIR, the converted
-  weights; recognises, read: as in its module.
+  title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
+  weights; recognises, read, ignored: as in its module. read_beside: in place of `read`, where files beside the weights matter:
+  of the arrays and all paths that were named, also which of these files are kept.
   """
 
   title: str
@@ -26,13 +33,50 @@ class Kind:
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
+  ignored: Callable[[Collection[str]], list[str]] = lambda names: []
+  read_beside: Callable[[Mapping[str, np.ndarray], Sequence[Path]], tuple[Any, PyTree, tuple[Path, ...]]] | None = None
 
 
+SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
+MEASURE = "dalle eval WORKDIR --metrics fid is --inception DIR"
+
+DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
+FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
     "OpenAI's dVAE", "encoder.pkl decoder.pkl", dvae.Config, TAKE, openai_dvae.recognises, openai_dvae.read
+  ),
+  "inception": Kind(
+    "FID's Inception v3", INCEPTION.file, inception_model.Config, MEASURE, inception.recognises, inception.read
+  ),
+  "openai_clip": Kind(
+    "CLIP of OpenAI, open_clip or Hugging Face",
+    "ViT-B-32.pt bpe_simple_vocab_16e6.txt.gz",
+    openai_clip.Config,
+    SCORE,
+    clip.recognises,
+    clip.read,
+    read_beside=clip_files.read,
+  ),
+  "vqgan": Kind(
+    "a VQGAN of taming-transformers, minDALL-E or ruDALL-E",
+    "last.ckpt, stage1_last.ckpt, vqgan.gumbelf8-sber.model.ckpt",
+    VqganConfig,
+    FIRST,
+    vqgan.recognises,
+    vqgan.read,
+    vqgan.ignored,
+  ),
+  "dalle_mini_vqgan": Kind(
+    "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
+  ),
+  "mindalle": Kind(
+    "minDALL-E's transformer", "stage2_last.ckpt", mindalle_model.Config, DRAW, mindalle.recognises, mindalle.read
+  ),
+  "rudalle": Kind(
+    "ruDALL-E's transformer", "pytorch_model.bin", rudalle_model.Config, DRAW, rudalle.recognises, rudalle.read
   ),
 }
 

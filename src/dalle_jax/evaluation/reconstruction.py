@@ -1,4 +1,4 @@
-"""What the dVAE keeps of pictures: PSNR of what its codes decode to, beside the mean picture's, and the codes in use.
+"""What the first stage keeps of pictures: PSNR of the decoded ones, beside the mean picture's, and codes in use.
 
 B batch, H W pixels, V codebook.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int, PyTree, UInt8
 
-from dalle_jax.models import dvae
+from dalle_jax.models import image_tokenizer
 from dalle_jax.sampling.devices import Devices
 
 
@@ -40,18 +40,18 @@ class Reconstruction:
 
 def reconstruct(
   params: PyTree,
-  cfg: dvae.Config,
+  cfg: image_tokenizer.Config,
   images_BHWC: UInt8[np.ndarray, "B H W 3"],
   devices: Devices = Devices(),
 ) -> tuple[UInt8[np.ndarray, "B H W 3"], Int[np.ndarray, "B h w"]]:
   """The pictures decoded from their most likely codes, and the codes."""
-  codes_Bhw = dvae.encode_images(params, cfg, devices.put(images_BHWC))
-  return np.asarray(dvae.decode_images(params, cfg, codes_Bhw)), np.asarray(codes_Bhw)
+  codes_Bhw = image_tokenizer.encode_images(params, cfg, devices.put(images_BHWC))
+  return np.asarray(image_tokenizer.decode_images(params, cfg, codes_Bhw)), np.asarray(codes_Bhw)
 
 
 def measure(
   params: PyTree,
-  cfg: dvae.Config,
+  cfg: image_tokenizer.Config,
   batches: Iterable[UInt8[np.ndarray, "B H W 3"]],
   devices: Devices = Devices(),
 ) -> Reconstruction:

@@ -21,9 +21,9 @@ from dalle_jax.evaluation.composition import Judged
 from dalle_jax.evaluation.examples import Examples, Prepared, Words
 from dalle_jax.evaluation.reconstruction import Reconstruction
 from dalle_jax.evaluation.retrieval import Retrieved
-from dalle_jax.models import dvae, transformer
+from dalle_jax.models import image_tokenizer, transformer
 from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.dvae import DvaeObjective
+from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import caption, ranking
 from dalle_jax.sampling.choose import SamplingConfig
@@ -46,7 +46,7 @@ Ranking = Mapping[str, Weighted]
 class Trained:
   """A stage as it is measured: its objective, its weights and their digest, and where its schedules stand."""
 
-  objective: DvaeObjective | TransformerNll | ClipContrastive
+  objective: FirstStage | TransformerNll | ClipContrastive
   params: PyTree
   digest: str
   batch: int
@@ -135,7 +135,7 @@ def evaluate(
   rankings = _rankings(draws, protocol)
   found = held_out_losses(stages, prepared, split, words, progress, devices)
   report = Report(split=split, protocol=protocol, losses=found)
-  vae = find(stages, DvaeObjective)
+  vae = find(stages, FirstStage)
   if vae is None:
     return report
   held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=vae.objective.model.image, words=words)
@@ -174,7 +174,7 @@ def drawer(
 ) -> Drawer | None:
   """What draws with these stages; None without a dVAE or a text-first transformer. Without CLIP it ranks nothing."""
   text_to_image = find({name: each for name, each in stages.items() if not _image_first(each)}, TransformerNll)
-  vae, clip = find(stages, DvaeObjective), find(stages, ClipContrastive)
+  vae, clip = find(stages, FirstStage), find(stages, ClipContrastive)
   if vae is None or text_to_image is None:
     return None
   model = text_to_image.objective.model
@@ -204,32 +204,35 @@ def held_out_losses(
   devices: Devices = Devices(),
 ) -> dict[str, dict[str, float]]:
   """Each stage's metrics on the first examples of the split, in equal batches of the size it was trained with."""
-  vae, found = find(stages, DvaeObjective), {}
+  vae, found = find(stages, FirstStage), {}
   for i, (name, stage) in enumerate(stages.items()):
     progress("held-out losses", i, len(stages))
-    if isinstance(stage.objective, TransformerNll) and vae is None:
+    if isinstance(stage.objective, FrozenVqgan) or (isinstance(stage.objective, TransformerNll) and vae is None):
       continue
     size = (vae or stage).objective.model.image if isinstance(stage.objective, TransformerNll) else None
     size = size or stage.objective.model.image
     held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=size, words=words)
     frozen = {"dvae": vae.params} if vae else {}
-    batches = _batches(stage, held_out, vae, devices)
-    found[name] = losses.held_out(stage.objective, stage.params, frozen, batches, step=stage.step, devices=devices)
+    read = batches(stage, held_out, vae, devices)
+    found[name] = losses.held_out(stage.objective, stage.params, frozen, read, step=stage.step, devices=devices)
   progress("held-out losses", len(stages), len(stages))
   return found
 
 
-def _batches(
+def batches(
   stage: Trained, held_out: Examples, vae: Trained | None, devices: Devices
 ) -> Iterator[dict[str, np.ndarray]]:
+  """The examples in equal batches of the size the stage was trained with, as its objective reads them."""
   total = len(held_out.captions)
   size = min(stage.batch, total)
   for begin in range(0, total - size + 1, size):
     batch = {"image": held_out.images_NHWC[begin : begin + size], "text": held_out.text_NT[begin : begin + size]}
-    if isinstance(stage.objective, DvaeObjective):
+    if isinstance(stage.objective, FirstStage):
       del batch["text"]
     elif isinstance(stage.objective, TransformerNll) == (stage.objective.dvae is None):
-      codes_Nhw = np.asarray(dvae.encode_images(vae.params, vae.objective.model, devices.put(batch.pop("image"))))
+      codes_Nhw = np.asarray(
+        image_tokenizer.encode_images(vae.params, vae.objective.model, devices.put(batch.pop("image")))
+      )
       batch["codes"] = codes_Nhw.reshape(size, -1)
     yield batch
 
@@ -259,7 +262,9 @@ def _captions(
   model, pictures = writes.objective.model, vae.objective.model
   asked = examples.first(prepared, split, protocol.captions, size=pictures.image, words=words)
   parts = [asked.images_NHWC[i : i + 64] for i in range(0, len(asked.captions), 64)]
-  codes_Nhw = np.concatenate([np.asarray(dvae.encode_images(vae.params, pictures, devices.put(p))) for p in parts])
+  codes_Nhw = np.concatenate(
+    [np.asarray(image_tokenizer.encode_images(vae.params, pictures, devices.put(p))) for p in parts]
+  )
   text_CNT, loglik_CN = caption.write(
     transformer.in_compute_dtype(writes.params, model),
     codes_Nhw.reshape(len(codes_Nhw), -1),

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8
 
 from dalle_jax.errors import UserError
-from dalle_jax.models import clip, flops
-from dalle_jax.models import dvae as dvae_lib
+from dalle_jax.models import clip, flops, image_tokenizer
 from dalle_jax.objectives import spoiling
 from dalle_jax.sharding import unbox
 
@@ -23,16 +22,16 @@ SPOILT_BLOCK = 2  # pixels a side of what is taken from another picture
 class ClipContrastive:
   """Mean of the two cross-entropies over a batch of {"image": uint8 BHWC, "text": int32 BT}.
 
-  dvae: the frozen dVAE's sizes, for batches of {"codes": int BP, "text"} that frozen["dvae"] decodes in the step: CLIP
-  then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the negatives with up
-  to this share of it taken from another one (`spoiling`); 0 for the published loss.
+  dvae: the frozen dVAE's or VQGAN's sizes, for batches of {"codes": int BP, "text"} that frozen["dvae"] decodes in the
+  step: CLIP then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the
+  negatives with up to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
   The batch may also hold "negative_text" (int32 NT), captions that describe no picture of the batch, such as
   `data.near_misses` makes (one that equals a picture's own is none of its negatives).
   """
 
   model: clip.Config
-  dvae: dvae_lib.Config | None = None
+  dvae: image_tokenizer.Config | None = None
   spoil_picture: float = 0.0
 
   def __post_init__(self) -> None:
@@ -87,7 +86,7 @@ class ClipContrastive:
     if self.dvae is None:
       return batch["image"]
     codes_Bhw = batch["codes"].astype(jnp.int32).reshape(-1, self.dvae.grid, self.dvae.grid)
-    return dvae_lib.decode_images(frozen["dvae"], self.dvae, codes_Bhw)
+    return image_tokenizer.decode_images(frozen["dvae"], self.dvae, codes_Bhw)
 
 
 def _without_own(logits_BM: Float[Array, "B M"], same_B: Bool[Array, " B"] | None) -> Float[Array, "B M"]:

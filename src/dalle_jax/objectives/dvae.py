@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
 from dalle_jax.models import dvae, flops
+from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.schedules import Schedule
 from dalle_jax.sharding import unbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DvaeObjective:
+class DvaeObjective(FirstStage):
   """What trains a dVAE: its sizes, and how its parameters begin."""
 
   model: dvae.Config

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae as dvae_lib
-from dalle_jax.models import flops, transformer
+from dalle_jax.models import flops, image_tokenizer, transformer
 from dalle_jax.objectives.token_nll import token_nll
 
 
@@ -18,14 +17,14 @@ from dalle_jax.objectives.token_nll import token_nll
 class TransformerNll:
   """Minimises text_weight * text loss + image_weight * image loss, in nats a token.
 
-  dvae: None for batches of {"text": int32 BT, "codes": int BN}; or the frozen dVAE's sizes, for batches of
+  dvae: None for batches of {"text": int32 BT, "codes": int BN}; or the frozen dVAE's or VQGAN's sizes, for batches of
   {"text", "image": uint8 BHWC} encoded in the step by the parameters frozen["dvae"].
   pad_targets: whether absent text tokens are targets. vocab_parts: how many the classes are taken in for the loss, one
   after the other: more take less memory and a little more time.
   """
 
   model: transformer.Config
-  dvae: dvae_lib.Config | None = None
+  dvae: image_tokenizer.Config | None = None
   text_weight: float = 1 / 8
   image_weight: float = 7 / 8
   pad_targets: bool = True
@@ -70,5 +69,5 @@ class TransformerNll:
   def _codes(self, frozen: PyTree, batch: dict[str, Array]) -> Int[Array, "B N"]:
     if self.dvae is None:
       return batch["codes"].astype(jnp.int32)
-    codes_Bhw = dvae_lib.encode_images(frozen["dvae"], self.dvae, batch["image"])
+    codes_Bhw = image_tokenizer.encode_images(frozen["dvae"], self.dvae, batch["image"])
     return codes_Bhw.reshape(codes_Bhw.shape[0], -1)

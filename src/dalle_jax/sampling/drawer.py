@@ -1,4 +1,4 @@
-"""From captions to pictures: draw codes, decode them through the dVAE, score the pixels, a batch at a time.
+"""From captions to pictures: draw codes, decode them through the dVAE or VQGAN, score the pixels, a batch at a time.
 
 C captions, S samples of each in one batch, N samples of a caption in all, T text positions, P image tokens, H W pixels.
 """
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree, UInt8
 
 from dalle_jax.models import clip as clip_lib
-from dalle_jax.models import dvae, transformer
+from dalle_jax.models import image_tokenizer, transformer
 from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig, seeded
 from dalle_jax.sampling.devices import Devices, even_part
@@ -49,7 +49,7 @@ class Drawer:
 
   transformer: transformer.Config
   transformer_params: PyTree
-  dvae: dvae.Config
+  dvae: image_tokenizer.Config
   dvae_params: PyTree
   clip: clip_lib.Config | None = None
   clip_params: PyTree | None = None
@@ -75,30 +75,33 @@ class Drawer:
     given_CP: Int[np.ndarray, "C P"] | None = None,
     against_CT: Int[np.ndarray, "C T"] | None = None,
     rankers: Mapping[str, Weighted] | None = None,
+    numbers_C: Int[np.ndarray, " C"] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> Iterator[Drawn]:
     """Draws `num` samples of each caption (token ids) and yields them caption by caption, in order.
 
-    A sample depends on the seed, its caption's place in `text_CT` and its own number, not on `batch`. Memory holds one
-    batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that
-    are not drawn, negative where one is; against_CT: see `generate`; rankers: what ranks them, CLIP where there is one
-    if None. progress: called after each batch with how many pictures it brought.
+    A sample depends on the seed, its caption's number and its own, not on `batch`. Memory holds one batch of caches and
+    pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that are not drawn,
+    negative where one is; against_CT: see `generate`; rankers: what ranks them, CLIP where there is one if None;
+    numbers_C: of the captions, where these are some of more; their places in `text_CT` if None. progress: called after
+    each batch with how many pictures it brought.
     """
     rankers = self.rankers() if rankers is None else rankers
     captions, samples = self._plan(text_CT.shape[0], num)
     key = seeded(seed)
     for first in range(0, text_CT.shape[0], captions):
       # A last, smaller batch would be compiled anew, so it is filled up with its last caption.
-      numbers_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)
+      place_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)
+      number_C = place_C if numbers_C is None else numbers_C[place_C]
       wanted = min(captions, text_CT.shape[0] - first)
       codes, scores = [], {name: [] for name in rankers}
       for start in range(0, num, samples):
         sample_S, fresh = np.arange(start, start + samples), min(samples, num - start)
-        given = None if given_CP is None else given_CP[numbers_C]
-        against = None if against_CT is None else against_CT[numbers_C]
-        codes_CSP = self._codes(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given, against)
+        given = None if given_CP is None else given_CP[place_C]
+        against = None if against_CT is None else against_CT[place_C]
+        codes_CSP = self._codes(text_CT[place_C], key, number_C, sample_S, sampling, given, against)
         codes.append(codes_CSP[:wanted, :fresh])
-        for name, found_CS in self.scores(numbers_C, text_CT[numbers_C], codes_CSP, rankers).items():
+        for name, found_CS in self.scores(place_C, text_CT[place_C], codes_CSP, rankers).items():
           scores[name].append(found_CS[:wanted, :fresh])
         if progress:
           progress(wanted * fresh)
@@ -157,11 +160,11 @@ class Drawer:
   def decode(self, codes_NP: Int[np.ndarray, "N P"]) -> UInt8[np.ndarray, "N H W 3"]:
     """The pictures of codes in raster order."""
     codes_Nhw = self.devices.put(codes_NP.reshape(-1, self.dvae.grid, self.dvae.grid))
-    return np.asarray(dvae.decode_images(self.dvae_params, self.dvae, codes_Nhw))
+    return np.asarray(image_tokenizer.decode_images(self.dvae_params, self.dvae, codes_Nhw))
 
   def encode(self, images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N h w"]:
     """The codes of pictures as large as the dVAE's, or of their upper parts."""
-    return np.asarray(dvae.encode_images(self.dvae_params, self.dvae, self.devices.put(images_NHWC)))
+    return np.asarray(image_tokenizer.encode_images(self.dvae_params, self.dvae, self.devices.put(images_NHWC)))
 
   def _decode_in_batches(self, codes_KP: Int[np.ndarray, "K P"]) -> UInt8[np.ndarray, "K H W 3"]:
     parts = [self.decode(codes_KP[i : i + self.batch]) for i in range(0, len(codes_KP), self.batch)]
