@@ -23,13 +23,13 @@ class Kind:
   """What is read of one project's files.
 
   title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
-  weights; recognises, read: as in its module. read_beside: in place of `read`, where files beside the weights matter:
-  of the arrays and all paths that were named, also which of these files are kept.
+  weights; recognises, read, ignored: as in its module. read_beside: in place of `read`, where files beside the weights
+  matter: of the arrays and all paths that were named, also which of these files are kept.
   """
 
   title: str
   files: str
-  config: type
+  config: Any
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
