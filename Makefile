@@ -81,10 +81,12 @@ test-parity: $(READY) $(PARITY)  ## compare with the official PyTorch modules, f
 	  $(ENV)/bin/python -m pytest -m parity $(SPREAD)
 
 # Their own packages and no others: NumPy and the like are those of $(ENV). pip takes PyTorch's build for CPUs where one
-# is offered.
+# is offered. YouTokenToMe comes as source alone, and its setup imports Cython without asking for it.
 $(PARITY): requirements-parity.txt
 	@[ -x .venv-parity/bin/python ] || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check Cython==3.3.1 setuptools==80.10.2 wheel==0.45.1
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-parity.txt
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation youtokentome==1.0.6
 	@touch $(PARITY)
 
 test-faults: $(READY)  ## break what runs, one thing after the other, and write down what becomes of it (FULL=1: more of it)
