@@ -1,6 +1,7 @@
 """The kinds of weights that are read: how each is told by its arrays' names, read, and used."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ KINDS: dict[str, Kind] = {
   "rudalle": Kind(
     "ruDALL-E's transformer", "pytorch_model.bin", rudalle_model.Config, DRAW, rudalle.recognises, rudalle.read
   ),
+  **{
+    f"rudalle_{version}": Kind(
+      f"ruDALL-E's transformer, version {version}",
+      "only by --kind",
+      rudalle_model.Config,
+      DRAW,
+      lambda names: False,
+      functools.partial(rudalle.read, version=version),
+    )
+    for version in (2, 3)
+  },
 }
 
 
