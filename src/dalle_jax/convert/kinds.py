@@ -42,8 +42,25 @@ SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 MEASURE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 
-DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
+DRAW = "draw from DIR by dalle_jax.sampling.peers: docs/peers.md"
 FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
+
+
+def _only_if_said(_: Collection[str]) -> bool:
+  return False
+
+
+def _rudalle(version: int | None) -> Kind:
+  """Of the version that its masks tell, or of this one, which is only read where it is asked for."""
+  return Kind(
+    f"ruDALL-E's transformer{f' of version {version}' if version else ''}",
+    "pytorch_model.bin bpe.model",
+    rudalle_model.Config,
+    DRAW,
+    _only_if_said if version else rudalle.recognises,
+    functools.partial(rudalle.read, version=version),
+  )
+
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
@@ -73,11 +90,16 @@ KINDS: dict[str, Kind] = {
   "dalle_mini_vqgan": Kind(
     "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
   ),
+  "rudalle": _rudalle(None),
+  "rudalle_2": _rudalle(2),
+  "rudalle_3": _rudalle(3),
   "mindalle": Kind(
-    "minDALL-E's transformer", "stage2_last.ckpt", mindalle_model.Config, DRAW, mindalle.recognises, mindalle.read
-  ),
-  "rudalle": Kind(
-    "ruDALL-E's transformer", "pytorch_model.bin", rudalle_model.Config, DRAW, rudalle.recognises, rudalle.read
+    "minDALL-E's transformer",
+    "stage2_last.ckpt bpe-16k-vocab.json bpe-16k-merges.txt",
+    mindalle_model.Config,
+    DRAW,
+    mindalle.recognises,
+    mindalle.read,
   ),
   **{
     f"rudalle_{version}": Kind(
