@@ -101,17 +101,6 @@ KINDS: dict[str, Kind] = {
     mindalle.recognises,
     mindalle.read,
   ),
-  **{
-    f"rudalle_{version}": Kind(
-      f"ruDALL-E's transformer, version {version}",
-      "only by --kind",
-      rudalle_model.Config,
-      DRAW,
-      lambda names: False,
-      functools.partial(rudalle.read, version=version),
-    )
-    for version in (2, 3)
-  },
 }
 
 
