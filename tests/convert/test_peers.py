@@ -6,7 +6,7 @@ import peer_arrays
 import pytest
 from peer_arrays import GRID, HEADS, IMAGE_VOCAB, LAYERS, TEXT, TEXT_VOCAB, WIDTH
 
-from dalle_jax.convert import mindalle, rudalle
+from dalle_jax.convert import kinds, mindalle, rudalle
 from dalle_jax.errors import UserError
 from dalle_jax.models.peers.attention import Torus
 from dalle_jax.models.peers.mindalle import MinDalle
@@ -106,3 +106,11 @@ def test_rudalles_version_is_told_by_its_masks_or_asked_for():
   for name, mask in masks(grid).items():
     with pytest.raises(UserError, match=f"{name} is "):
       read_rudalle({**arrays, **masks(grid), name: ~mask})
+
+
+def test_a_version_that_is_asked_for_is_a_kind(monkeypatch):
+  monkeypatch.setitem(rudalle.HEADS, WIDTH, HEADS)
+  arrays = peer_arrays.rudalle()
+  assert kinds.find(arrays, "x") == "rudalle"
+  for version in (2, 3):
+    assert kinds.one(f"rudalle_{version}").read(arrays)[0] == read_rudalle(arrays, version=version)[0]

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import os
+from pathlib import Path
 
 import numpy as np
 import official
@@ -95,7 +96,13 @@ def test_a_checkpoint_of_a_trainer_gives_its_weights(torch, tmp_path):
   sum(parameter.square().sum() for parameter in module.parameters()).backward()
   optimizer.step()  # so that it holds tensors of its own
   kept = {"epoch": 3, "state_dict": module.state_dict(), "optimizer_states": [optimizer.state_dict()]}
-  kept |= {"hyper_parameters": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "dtype": torch.float16}
+  kept |= {
+    "hyper_parameters": argparse.Namespace(lr=0.1),
+    "best": np.float64(0.5),
+    "seen": collections.Counter(a=3),
+    "at": Path("x"),
+    "dtype": torch.float16,
+  }
   torch.save(kept, tmp_path / "x.ckpt")
   same(files.arrays(tmp_path / "x.ckpt"), module.state_dict())
 
