@@ -1,20 +1,17 @@
 """`dalle train --every`: points at the steps asked for, the same whether a run was interrupted or not."""
 
 import dataclasses
-import json
 import shutil
 
-import clip_arrays
-import clip_words
+import converted_clip
 import numpy as np
 import pytest
 import tiny_run
 import toy_drawer
 from PIL import Image
-from safetensors.numpy import save_file
 from scipy import stats
 
-from dalle_jax import cli, convert_files, processes, prompt_metrics, published, run
+from dalle_jax import cli, processes, prompt_metrics, published, run
 from dalle_jax.data import judge, scene_parsing
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
@@ -198,20 +195,9 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(place, monkeypatch
   assert not (place / "w").exists()
 
 
-def converted(path):
-  """A small CLIP as others publish them, with random weights, converted."""
-  vocab, text = clip_words.SIZE, {**clip_arrays.HUGGING_FACE["text_config"], "eos_token_id": clip_words.SIZE - 1}
-  path.mkdir()
-  save_file(clip_arrays.drawn(clip_arrays.hugging_face(vocab)), path / "model.safetensors")
-  (path / "config.json").write_text(json.dumps({**clip_arrays.HUGGING_FACE, "text_config": text}))
-  clip_words.hugging_face(path)
-  convert_files.convert([path], path / "out")
-  return str(path / "out")
-
-
 @pytest.mark.slow
 def test_a_converted_clip_scores_in_place_of_the_runs_own(place, tmp_path):
-  directory = converted(tmp_path / "clip")
+  directory = converted_clip.written(tmp_path / "clip")
   told = hook(place, tmp_path / "w", metrics=("clip",), limit=3, clip=directory).fn(5, weights())
   own = hook(place, tmp_path / "v", metrics=("clip",), limit=3).fn(5, weights())
   assert (told["prompts_samples"] == own["prompts_samples"]).all()

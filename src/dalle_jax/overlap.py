@@ -57,9 +57,7 @@ def embedding_of(name: str) -> Embedding:
   Raises UserError where there is neither, or the run has no CLIP or no weights of it yet.
   """
   if weights.is_at(Path(name)):
-    clip = published.clip(name)
-    size = clip.model.image
-    return Embedding(name=f"the CLIP of {name}", weights=clip.digest, size=size, embed=clip.embed_images)
+    return overlap.by_published(f"the CLIP of {name}", published.clip(name))
   return _embedding_of_run(name)
 
 
