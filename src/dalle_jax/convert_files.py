@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dalle_jax import config
+from dalle_jax import config, places
 from dalle_jax.convert import files, kinds, weights
 from dalle_jax.convert.kinds import Kind
 from dalle_jax.data.scratch import publish, scratch_for
@@ -78,7 +78,9 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
 
 
 def check_out(out: Path) -> None:
-  """Raises UserError where something stands at OUT: before large files are read."""
+  """Raises UserError where something stands at OUT, or it is in a bucket: before large files are read."""
+  if str(out).startswith(("gs:/", *places.OTHER_STORES)):
+    raise UserError(f"got --out {out}, wanted a directory of this machine: copy it from there")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f"{out} holds something already: take another --out, or remove it")
 

@@ -14,7 +14,7 @@ from dalle_jax.errors import UserError
 
 @pytest.fixture
 def tokenizer(tmp_path):
-  return ClipTokenizer(clip_vocabulary.read(clip_words.openai(tmp_path)))
+  return ClipTokenizer(clip_vocabulary.of([clip_words.openai(tmp_path)]))
 
 
 def pieces(tokenizer, text):
@@ -90,15 +90,12 @@ def test_both_forms_of_the_vocabulary_are_one(tmp_path, tokenizer):
   folder = tmp_path / "face"
   folder.mkdir()
   clip_words.hugging_face(folder)
-  for path in (folder, folder / "vocab.json", folder / "merges.txt"):
-    other = clip_vocabulary.read(path)
+  for names in (("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")):
+    other = clip_vocabulary.of([folder / name for name in names])
     assert (dict(other.ids), dict(other.ranks)) == (dict(tokenizer.vocabulary.ids), dict(tokenizer.vocabulary.ranks))
-  assert clip_vocabulary.files(folder) == [folder / "vocab.json", folder / "merges.txt"]
-  # In a folder of converted weights.
-  assert clip_vocabulary.files(tmp_path) == [tmp_path / clip_vocabulary.OPENAI]
   plain = tmp_path / "plain.txt"
   plain.write_bytes(gzip.decompress((tmp_path / clip_vocabulary.OPENAI).read_bytes()))
-  assert dict(clip_vocabulary.read(plain).ids) == dict(tokenizer.vocabulary.ids)
+  assert dict(clip_vocabulary.of([plain]).ids) == dict(tokenizer.vocabulary.ids)
 
 
 def test_bytes_have_printable_symbols_of_their_own():
@@ -111,14 +108,14 @@ def test_bytes_have_printable_symbols_of_their_own():
 def test_only_the_published_number_of_merges_counts(tmp_path):
   letters = [chr(0x4E00 + i) for i in range(300)]
   merges = [f"{a} {b}" for a in letters for b in letters][: clip_vocabulary.MERGES + 100]
-  found = clip_vocabulary.read(clip_words.openai(tmp_path, merges))
+  found = clip_vocabulary.of([clip_words.openai(tmp_path, merges)])
   assert (len(found.ranks), len(found.ids)) == (48894, 49408)
 
 
 @pytest.mark.parametrize(
   ("spoil", "told"),
   [
-    (lambda path: path.unlink(), "no vocabulary of CLIP at"),
+    (lambda path: path.unlink(), "No such file or directory"),
     (lambda path: path.write_bytes(path.read_bytes()[:-20]), "can't read CLIP's vocabulary"),
     (lambda path: path.write_bytes(b"\xff\xfe\x00"), "can't read CLIP's vocabulary"),
     (lambda path: path.write_bytes(b""), "holds no merges"),
@@ -129,7 +126,7 @@ def test_a_vocabulary_that_is_none_is_one_line(tmp_path, spoil, told):
   path = clip_words.openai(tmp_path)
   spoil(path)
   with pytest.raises(UserError, match=told) as refused:
-    clip_vocabulary.read(path)
+    clip_vocabulary.of([path])
   assert "\n" not in str(refused.value)
 
 
@@ -147,4 +144,4 @@ def test_two_files_that_are_no_vocabulary_are_one_line(tmp_path, name, text, tol
   clip_words.hugging_face(tmp_path)
   (tmp_path / name).write_text(text)
   with pytest.raises(UserError, match=re.escape(told)):
-    clip_vocabulary.read(tmp_path)
+    clip_vocabulary.of([tmp_path / "vocab.json", tmp_path / "merges.txt"])

@@ -41,6 +41,8 @@ def test_of_a_published_file_the_protocol_is_unknown(tmp_path):
     ({"mu": np.zeros(4)}, "lacks sigma"),
     ({"mu": np.zeros(4), "sigma": np.eye(3)}, r"mu is \(4,\) and sigma \(3, 3\), wanted"),
     ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, "mu holds what is no finite number"),
+    ({"mu": np.zeros(4), "sigma": np.eye(4), "features": np.zeros((9, 3))}, r"features is \(9, 3\) and mu"),
+    ({"mu": np.zeros(4), "sigma": np.eye(4), "protocol": np.array("{")}, "is damaged"),
     ({"mu": np.array([None]), "sigma": np.eye(1)}, "is no .npz file, or is damaged"),
   ],
 )

@@ -65,7 +65,7 @@ def strings(count, seed=0):
 def published():
   """open_clip's tokenizer, and ours of the vocabulary that its package holds."""
   module = official.load("open_clip.tokenizer")
-  return module, ClipTokenizer(clip_vocabulary.read(Path(module.default_bpe())))
+  return module, ClipTokenizer(clip_vocabulary.of([Path(module.default_bpe())]))
 
 
 def test_ids_are_those_of_open_clip(published):
@@ -103,7 +103,7 @@ def test_ids_are_those_of_transformers_from_its_two_files(published, tmp_path):
   (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges)
   transformers = official.load("transformers")
   theirs = transformers.CLIPTokenizer.from_pretrained(str(tmp_path))
-  ours = ClipTokenizer(clip_vocabulary.read(tmp_path))
+  ours = ClipTokenizer(clip_vocabulary.of([tmp_path / "vocab.json", tmp_path / "merges.txt"]))
   # It mends and unescapes nothing, and knows no final sigma nor other forms of a letter: texts that need none of it.
   texts = [text for text in strings(2000) if " ".join(text.split()).lower() == cleaned(text)]
   texts = [text for text in texts if not set(cleaned(text)) & set("ςſ\u0345")]

@@ -73,7 +73,7 @@ def test_the_other_normalisation_of_a_description_is_taken():
 def whole(tmp_path_factory):
   """transformers' CLIPModel of the published vocabulary, its processor, and ours of the same weights."""
   transformers, torch = official.load("transformers"), official.load("torch")
-  tokenizer = ClipTokenizer(clip_vocabulary.read(Path(official.load("open_clip.tokenizer").default_bpe())))
+  tokenizer = ClipTokenizer(clip_vocabulary.of([Path(official.load("open_clip.tokenizer").default_bpe())]))
   folder = tmp_path_factory.mktemp("tokenizer")
   (folder / "vocab.json").write_text(json.dumps(tokenizer.vocabulary.ids))
   merges = "".join(f"{a} {b}\n" for a, b in tokenizer.vocabulary.ranks)

@@ -10,8 +10,10 @@ import pytest
 import random_weights
 import scipy.linalg
 
+from dalle_jax import cli
+from dalle_jax import reference as made
 from dalle_jax.convert import inception as converter
-from dalle_jax.evaluation import features, frechet, inception_score, kid, resize
+from dalle_jax.evaluation import features, frechet, inception_score, kid, reference, resize
 from dalle_jax.models import inception
 
 pytestmark = pytest.mark.parity
@@ -136,26 +138,31 @@ def root_as_scipy_had_it(matrix, disp=True):
   return root if disp else (root, None)
 
 
-def test_fid_of_the_same_pictures_is_pytorch_fids(network, converted, tmp_path, monkeypatch):
-  score = official.load("pytorch_fid.fid_score")
+def test_fid_of_the_same_pictures_is_pytorch_fids(network, tmp_path, monkeypatch):
+  torch, score = official.load("torch"), official.load("pytorch_fid.fid_score")
   monkeypatch.setattr(score.linalg, "sqrtm", root_as_scipy_had_it)
-  rng = np.random.default_rng(3)
-  sets = [pictures(rng, 160, 24, 24), pictures(rng, 160, 24, 24, contrast=0.4)]
+  torch.save(network.state_dict(), tmp_path / "inception.pth")
+  rng, model = np.random.default_rng(3), as_pytorch_fid(network, (64,))
+  sets = {"a": pictures(rng, 120, 24, 24), "b": pictures(rng, 120, 24, 24, contrast=0.25)}
   theirs, ours = [], []
-  model = as_pytorch_fid(network, (64,))
-  for number, images_NHWC in enumerate(sets):
-    folder = files_of(tmp_path / str(number), images_NHWC)
-    theirs.append(score.compute_statistics_of_path(str(folder), model, 50, 64, "cpu", num_workers=0))
-    chunks = features.stream(converted[1], images_NHWC, resize.PYTORCH_FID, 64, batch=64)
-    ours.append(sum((frechet.of(features_BD) for features_BD, _ in chunks), frechet.nothing(64)))
+  for name, images_NHWC in sets.items():
+    folder, out = files_of(tmp_path / name, images_NHWC), tmp_path / f"{name}.npz"
+    theirs.append(score.compute_statistics_of_path(str(folder), model, 40, 64, "cpu", num_workers=0))
+    asked = ["--inception", str(tmp_path / "inception.pth"), "--resize", "pytorch-fid", "--features", "64"]
+    assert cli.main(["reference", str(folder), "--out", str(out), *asked, "--batch", "40"]) == 0
+    ours.append(reference.load(out))
+    # pytorch-fid reads the file as its own.
+    read = score.compute_statistics_of_path(str(out), model, 40, 64, "cpu", num_workers=0)
+    np.testing.assert_array_equal(read[1], ours[-1].covariance_DD)
   wanted = score.calculate_frechet_distance(*theirs[0], *theirs[1])
   assert wanted > 1
-  assert abs(frechet.between(*ours) / wanted - 1) <= 1e-3
-  # What the tolerance has to tell apart: the same pictures resized by clean-fid's filter.
-  other = sum(
-    (frechet.of(each) for each, _ in features.stream(converted[1], sets[1], resize.CLEAN, 64)), frechet.nothing(64)
-  )
-  assert abs(frechet.between(ours[0], other) / wanted - 1) > 1e-3
+  found = frechet.distance(ours[0].mean_D, ours[0].covariance_DD, ours[1].mean_D, ours[1].covariance_DD)
+  assert abs(found / wanted - 1) <= 1e-3
+  # What the tolerance has to tell apart: one set of the same pictures, resized by another filter.
+  params = made.network(tmp_path / "inception.pth").params
+  chunks = features.stream(params, sets["b"], resize.CLEAN, 64, batch=40)
+  other = sum((frechet.of(features_BD) for features_BD, _ in chunks), frechet.nothing(64))
+  assert abs(ours[0].distance(other) / wanted - 1) > 1e-2
 
 
 @pytest.mark.parametrize(("dim", "pictures"), [(2048, 2500), (512, 200)])

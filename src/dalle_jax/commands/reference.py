@@ -12,12 +12,15 @@ usage: dalle reference PICTURES --out FILE.npz --inception WEIGHTS [--resize cle
                        [--crop PIXELS] [--blur 0] [--keep]
 
 Writes mean and covariance of the pictures' Inception features, how many there were, and the protocol: what FID compares
-drawn pictures with. PICTURES: a folder, or a prepared data set as DIR or DIR:SPLIT. WEIGHTS: {INCEPTION.file}
-from {INCEPTION.url.rsplit("/", 1)[0]},
-or what `dalle convert` made of it. --resize: clean (clean-fid), pytorch-fid or tensorflow. --features: 64, 192, 768 or
-2048 numbers. --crop: first the square in the middle, at so many pixels a side, as pictures are drawn. --blur: then
-blurred by this radius, for `dalle eval --blur`. --keep: keeps the features in FILE too, which KID wants. pytorch-fid
-reads FILE as well.
+drawn pictures with. PICTURES: a folder, or a prepared data set as DIR or DIR:SPLIT. WEIGHTS: what `dalle convert` made
+of {INCEPTION.file}, or that file ({INCEPTION.size} MB), which is at
+    {INCEPTION.url}
+
+--resize    how pictures get to 299 pixels: clean (clean-fid), pytorch-fid or tensorflow
+--features  64, 192, 768 or 2048 numbers of each picture
+--crop      first the square in the middle, at so many pixels a side, as pictures are drawn
+--blur      then blurred by this radius in pixels, for `dalle eval --blur`
+--keep      keeps the features in FILE too, which KID wants
 """
 WANTED = "wanted: dalle reference PICTURES --out FILE.npz --inception WEIGHTS"
 
@@ -61,13 +64,12 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, [arg for arg in rest if arg != "--keep"], prog="dalle reference")
-  _check(given)
+  _check(pictures, given)
   from dalle_jax import reference
   from dalle_jax.commands import progress
   from dalle_jax.evaluation import examples, frechet, picture_sets, resize
   from dalle_jax.evaluation import reference as files
 
-  files.check(given.out)
   protocol = reference.Protocol(resize=resize.named(given.resize), dim=given.features, crop=given.crop, blur=given.blur)
   found = picture_sets.opened(pictures, lambda prepared: examples.held_out_split(prepared, None))
   network = reference.network(given.inception)
@@ -83,9 +85,15 @@ def run(argv: list[str]) -> int:
   return 0
 
 
-def _check(given: Flags) -> None:
-  """Raises UserError where the feature network is not there, before anything that takes time is loaded."""
+def _check(pictures: str, given: Flags) -> None:
+  """Raises UserError for what is not there, or is already, before anything that takes time is loaded."""
+  from dalle_jax import places
+  from dalle_jax.evaluation import reference
+
   if given.inception is None:
     raise UserError(f"no feature network given: --inception WEIGHTS, where WEIGHTS is {INCEPTION.url}")
   if not given.inception.exists():
     raise UserError(f"no Inception weights at {given.inception}: fetch {INCEPTION.url}, and name that file")
+  reference.check(given.out)
+  if not any(places.at(name).exists() for name in (pictures, pictures.rpartition(":")[0]) if name not in ("", "gs")):
+    raise UserError(f"no pictures at {pictures}: wanted a folder, or a prepared data set as DIR or DIR:SPLIT")

@@ -1,6 +1,7 @@
 """The kinds of weights that are read: how each is told by its arrays' names, read, and used."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ class Kind:
   """What is read of one project's files.
 
   title, files: for people; config: the class of the sizes that `read` returns; then: what to do with DIR, the converted
-  weights; recognises, read: as in its module. read_beside: in place of `read`, where files beside the weights matter:
-  of the arrays and all paths that were named, also which of these files are kept.
+  weights; recognises, read, ignored: as in its module. read_beside: in place of `read`, where files beside the weights
+  matter: of the arrays and all paths that were named, also which of these files are kept.
   """
 
   title: str
   files: str
-  config: type
+  config: Any
   then: str
   recognises: Callable[[Collection[str]], bool]
   read: Callable[[Mapping[str, np.ndarray]], tuple[Any, PyTree]]
@@ -41,8 +42,25 @@ SCORE = "dalle eval WORKDIR --metrics clip_score r_precision --clip DIR"
 TAKE = "dalle train EXPERIMENT --stages.dvae.from DIR --stages.dvae.frozen True"
 MEASURE = "dalle eval WORKDIR --metrics fid is --inception DIR"
 
-DRAW = "dalle_jax.convert.weights.load(DIR), then draw with dalle_jax.models.peers (docs/converting.md)"
+DRAW = "draw from DIR by dalle_jax.sampling.peers: docs/peers.md"
 FIRST = "dalle train experiments/vqgan_f16.py --weights DIR"
+
+
+def _only_if_said(_: Collection[str]) -> bool:
+  return False
+
+
+def _rudalle(version: int | None) -> Kind:
+  """Of the version that its masks tell, or of this one, which is only read where it is asked for."""
+  return Kind(
+    f"ruDALL-E's transformer{f' of version {version}' if version else ''}",
+    "pytorch_model.bin bpe.model",
+    rudalle_model.Config,
+    DRAW,
+    _only_if_said if version else rudalle.recognises,
+    functools.partial(rudalle.read, version=version),
+  )
+
 
 KINDS: dict[str, Kind] = {
   "openai_dvae": Kind(
@@ -72,11 +90,16 @@ KINDS: dict[str, Kind] = {
   "dalle_mini_vqgan": Kind(
     "dalle-mini's VQGAN", "flax_model.msgpack, detoker.pt", VqganConfig, FIRST, dalle_mini.recognises, dalle_mini.read
   ),
+  "rudalle": _rudalle(None),
+  "rudalle_2": _rudalle(2),
+  "rudalle_3": _rudalle(3),
   "mindalle": Kind(
-    "minDALL-E's transformer", "stage2_last.ckpt", mindalle_model.Config, DRAW, mindalle.recognises, mindalle.read
-  ),
-  "rudalle": Kind(
-    "ruDALL-E's transformer", "pytorch_model.bin", rudalle_model.Config, DRAW, rudalle.recognises, rudalle.read
+    "minDALL-E's transformer",
+    "stage2_last.ckpt bpe-16k-vocab.json bpe-16k-merges.txt",
+    mindalle_model.Config,
+    DRAW,
+    mindalle.recognises,
+    mindalle.read,
   ),
 }
 

@@ -30,31 +30,11 @@ class Vocabulary:
   ranks: Mapping[tuple[str, str], int]
 
 
-def files(path: Path) -> list[Path]:
-  """The files of the vocabulary that a path names: one of them, or the folder that holds them.
-
-  Raises UserError where they are not there.
-  """
-  if path.is_dir():
-    if (path / OPENAI).is_file():
-      return [path / OPENAI]
-    path = path / HUGGING_FACE[0]
-  found = [path.with_name(name) for name in HUGGING_FACE] if path.name in HUGGING_FACE else [path]
-  for each in found:
-    if not each.is_file():
-      raise UserError(
-        f"no vocabulary of CLIP at {each}; wanted {OPENAI}, from {WHENCE}, or {' and '.join(HUGGING_FACE)}"
-      )
-  return found
-
-
-def read(path: Path) -> Vocabulary:
-  """The vocabulary that a path names. Raises UserError where it is not there, damaged, or another kind of file."""
-  return of(files(path))
-
-
 def of(files: Sequence[Path]) -> Vocabulary:
-  """The vocabulary of its one file or of the two. Raises UserError as `read` does."""
+  """The vocabulary of its one file, or of the two by their names, in any order.
+
+  Raises UserError where one is not there, damaged, or another kind of file.
+  """
   if len(files) == 1:
     return _openai(files[0])
   symbols, merges = sorted(files, key=lambda path: HUGGING_FACE.index(path.name))

@@ -50,7 +50,7 @@ class Clip:
     return jax.device_put(self.params, sharding.replicated(self.devices.mesh))
 
   def embed_images(self, images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B E"]:
-    """Unit vectors of pictures of any size; their middles are looked at (`clip_pixels`)."""
+    """Unit vectors of pictures, whose middles are looked at (`clip_pixels`)."""
     return self._embedded(
       openai_clip.encode_images, lambda rows: clip_pixels.prepare(images_BHWC[rows], self.model), len(images_BHWC)
     )

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,24 +86,28 @@ def load(file: str | Path) -> Reference:
   """Raises UserError where there is no such file, or it does not hold what FID's statistics are."""
   file = Path(file)
   try:
-    with np.load(file, allow_pickle=False) as arrays:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
       found = {name: arrays[name] for name in arrays.files}
+    protocol = json.loads(str(found["protocol"])) if "protocol" in found else None
+    pictures = int(found["pictures"]) if "pictures" in found else None
     digest = places.sha256(file)
   except FileNotFoundError:
     raise UserError(f"no file {file}: `dalle reference PICTURES --out {file}` makes it") from None
-  except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
     raise UserError(f"{file} is no .npz file, or is damaged: make or fetch it again") from error
   mean_D, covariance_DD = (_numbers(file, found, name) for name in ("mu", "sigma"))
   if mean_D.ndim != 1 or covariance_DD.shape != 2 * mean_D.shape:
     raise UserError(f"{file}: mu is {mean_D.shape} and sigma {covariance_DD.shape}, wanted [D] and [D, D]")
-  protocol, pictures = found.get("protocol"), found.get("pictures")
+  features_ND = _numbers(file, found, "features").astype(np.float32) if "features" in found else None
+  if features_ND is not None and features_ND.shape[1:] != mean_D.shape:
+    raise UserError(f"{file}: features is {features_ND.shape} and mu {mean_D.shape}, wanted [N, D] and [D]")
   return Reference(
     mean_D=mean_D,
     covariance_DD=covariance_DD,
     digest=digest,
-    pictures=None if pictures is None else int(pictures),
-    protocol=None if protocol is None else json.loads(str(protocol)),
-    features_ND=found.get("features"),
+    pictures=pictures,
+    protocol=protocol,
+    features_ND=features_ND,
   )
 
 

@@ -34,7 +34,7 @@ class Shown:
   """A few captions, and what was drawn of them with each setting."""
 
   captions: tuple[str, ...]
-  drawn: tuple[tuple[str, UInt8[np.ndarray, "N H W 3"]], ...]
+  drawn: tuple[tuple[str, UInt8[np.ndarray, "C H W 3"]], ...]
 
 
 def check(run: Run, networks: Networks) -> None:

@@ -1,6 +1,6 @@
 """OUT/index.html: a result's figures, plots and pictures, and every protocol; its PNGs are in OUT/page/.
 
-N pictures, H W pixels, h w code grid.
+N pictures, C captions, H W pixels, h w code grid.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from dalle_jax.sampling import static_page
 from dalle_jax.sampling.gallery import save_picture
 
 Pictures = UInt8[np.ndarray, "N H W 3"]
+Drawn = UInt8[np.ndarray, "C H W 3"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +35,7 @@ class Looks:
 
   pairs: tuple[Pictures, Pictures] | None = None
   captions: tuple[str, ...] = ()
-  drawn: tuple[tuple[str, Pictures], ...] = ()
+  drawn: tuple[tuple[str, Drawn], ...] = ()
   nats_hw: Float[np.ndarray, "h w"] | None = None
 
 
