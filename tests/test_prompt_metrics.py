@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import converted_clip
 import numpy as np
 import pytest
 import tiny_run
@@ -10,7 +11,7 @@ import toy_drawer
 from PIL import Image
 from scipy import stats
 
-from dalle_jax import cli, processes, prompt_metrics, run
+from dalle_jax import cli, processes, prompt_metrics, published, run
 from dalle_jax.data import judge, scene_parsing
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
@@ -160,12 +161,14 @@ def test_partiprompts_has_a_mean_for_each_category_and_challenge(place, tmp_path
 @pytest.mark.parametrize(
   ("flags", "says"),
   [
-    (["--metrics", "losses"], "--metrics and --prompts are read by --every alone"),
-    (["--prompts-limit", "5"], "--metrics and --prompts are read by --every alone"),
+    (["--metrics", "losses"], "--metrics, --prompts and --clip are read by --every alone"),
+    (["--prompts-limit", "5"], "--metrics, --prompts and --clip are read by --every alone"),
     (["--every", "5", "--metrics", "clip", "--prompts-limit", "0"], "got --prompts-limit 0, wanted at least 1"),
     (["--every", "5"], "--every wants --metrics: one or more of losses, composition, clip"),
     (["--every", "0", "--metrics", "losses"], "got --every 0, wanted at least 1"),
     (["--every", "5", "--metrics", "losses", "losses"], "got --metrics losses twice"),
+    (["--every", "5", "--metrics", "losses", "--clip", "x"], "--clip x is read by --metrics clip alone"),
+    (["--every", "5", "--metrics", "clip", "--clip", "nowhere"], "nowhere holds no converted weights"),
     (["--every", "5", "--metrics", "fid"], "--metrics"),
     (["--every", "5", "--metrics", "losses", "--prompts", "x"], "--prompts is read by the metrics of pictures alone"),
     (["--every", "5", "--metrics", "clip", "--prompts", "nowhere"], "cannot read the captions nowhere"),
@@ -190,6 +193,28 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(place, monkeypatch
   assert printed.err.splitlines()[-1].startswith("dalle: ")
   assert "Traceback" not in printed.err
   assert not (place / "w").exists()
+
+
+@pytest.mark.slow
+def test_a_converted_clip_scores_in_place_of_the_runs_own(place, tmp_path):
+  directory = converted_clip.written(tmp_path / "clip")
+  told = hook(place, tmp_path / "w", metrics=("clip",), limit=3, clip=directory).fn(5, weights())
+  own = hook(place, tmp_path / "v", metrics=("clip",), limit=3).fn(5, weights())
+  assert (told["prompts_samples"] == own["prompts_samples"]).all()
+  assert told["prompts_clip"] != own["prompts_clip"]
+  prepared, clip = open_prepared(place / "data"), published.clip(directory)
+  run_ = Workdir.open(tmp_path / "w")
+  asked = first(prepared, "valid", 3, size=16, words=run_.tokenizer())
+  drawer = report.drawer({"dvae": trained(run_, "dvae"), "t": drawn_by(run_)}, 64)
+  images_NHWC = np.stack([each.images_KHWC[0] for each in drawer.draw(asked.text_NT, num=1, seed=0)])
+  cosines = np.sum(clip.embed_images(images_NHWC) * clip.embed_texts(asked.captions), axis=1)
+  assert told["prompts_clip"] == pytest.approx(cosines.mean(), abs=1e-5)
+  assert prompt_log.read(tmp_path / "w/transformer")[0]["clip"] == clip.digest
+
+
+def drawn_by(workdir):
+  stage = workdir.experiment().stage("transformer")
+  return Trained(objective=stage.objective, params=weights(), digest="", batch=8, step=5)
 
 
 def test_every_process_has_the_hook_and_the_first_one_alone_measures(place, monkeypatch, tmp_path):

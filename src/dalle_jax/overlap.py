@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dalle_jax import __version__
+from dalle_jax import __version__, published
+from dalle_jax.convert import weights
 from dalle_jax.data.prepared import Prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples, exclusion, overlap, overlap_page
@@ -50,8 +51,17 @@ def evaluated_on(prepared: Prepared) -> str:
   return examples.held_out_split(prepared, None)
 
 
-def embedding_of(workdir: str) -> Embedding:
-  """The space of a run's own CLIP. Raises UserError where the run has none, or no weights of it yet."""
+def embedding_of(name: str) -> Embedding:
+  """The space of a published CLIP that `dalle convert` wrote, or of a run's own.
+
+  Raises UserError where there is neither, or the run has no CLIP or no weights of it yet.
+  """
+  if weights.is_at(Path(name)):
+    return overlap.by_published(f"the CLIP of {name}", published.clip(name))
+  return _embedding_of_run(name)
+
+
+def _embedding_of_run(workdir: str) -> Embedding:
   run = Workdir.open(workdir)
   found = [(name, s) for name, s in run.experiment().stages.items() if isinstance(s.objective, ClipContrastive)]
   if not found:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dalle_jax import processes
+from dalle_jax import processes, published
 from dalle_jax.data import judge, prompts, scene_parsing, scenes
 from dalle_jax.data.captions import typed_ids
 from dalle_jax.data.prepared import Prepared
@@ -24,6 +24,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import losses, prompt_log, report
 from dalle_jax.evaluation.intervals import wilson
 from dalle_jax.evaluation.prompt_log import PromptLog
+from dalle_jax.evaluation.published_clip import PublishedCosine
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.experiment import Experiment, Stage, dvae_stage
 from dalle_jax.models import transformer
@@ -33,7 +34,7 @@ from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.gallery import contact_sheet
-from dalle_jax.sampling.rankers import Candidates, ClipCosine
+from dalle_jax.sampling.rankers import Candidates, ClipCosine, Ranker
 from dalle_jax.showing import NoWords, held_out_split
 from dalle_jax.showing import held_out as first_held_out
 from dalle_jax.training.loop import Hook
@@ -53,13 +54,14 @@ OfPictures = Callable[[UInt8[np.ndarray, "N H W 3"]], Mapping[str, float]]
 class Asked:
   """Every so many steps, and after the last, these metrics; of a file's first captions, or of held-out ones.
 
-  limit: how many captions; None for `CAPTIONS` of them.
+  limit: how many captions; None for `CAPTIONS` of them. clip: a converted CLIP; None for the run's own.
   """
 
   every: int
   metrics: tuple[Metric, ...]
   prompts: str | None = None
   limit: int | None = None
+  clip: str | None = None
 
   def __post_init__(self) -> None:
     for name, value in (("every", self.every), ("prompts-limit", self.limit)):
@@ -71,6 +73,8 @@ class Asked:
       raise UserError(f"got --metrics {twice[0]} twice, wanted each once")
     if (self.prompts is not None or self.limit is not None) and not self.of_pictures:
       raise UserError("--prompts is read by the metrics of pictures alone: add --metrics composition or clip")
+    if self.clip is not None and "clip" not in self.metrics:
+      raise UserError(f"--clip {self.clip} is read by --metrics clip alone: add it, or leave out --clip")
 
   @property
   def captions(self) -> int:
@@ -114,7 +118,9 @@ def check(
     if not drawing:
       raise UserError(f"--metrics {asked.of_pictures[0]} wants a stage that draws; {' and '.join(names)} draw nothing")
     _listed(asked, prepared)
-  if "clip" in asked.metrics:
+  if asked.clip is not None:
+    published.clip(asked.clip)
+  elif "clip" in asked.metrics:
     _check_clip(experiment, list(names), drawing[0], stands_at)
   for name, stage in stages.items():
     if stands_at(name) >= stage.steps:
@@ -205,7 +211,7 @@ def _check_clip(experiment: Experiment, names: list[str], drawing: str, stands_a
   """Raises UserError where no CLIP will have weights when the stage that draws begins."""
   found = [name for name, stage in experiment.stages.items() if isinstance(stage.objective, ClipContrastive)]
   if not found:
-    raise UserError("--metrics clip wants a CLIP stage, and the experiment has none: leave it out")
+    raise UserError("--metrics clip wants a CLIP stage, and the experiment has none: name a converted one, --clip DIR")
   before = found[0] in names[: names.index(drawing)]
   if not (experiment.stage(found[0]).frozen or before or stands_at(found[0])):
     raise UserError(
@@ -257,8 +263,8 @@ def _pictures(
   if listed.claims is not None:
     kinds.append(_composition(listed.claims))
   if "clip" in asked.metrics:
-    kind, weights["clip"] = _clip(workdir, listed, text_NT)
-    kinds.append(kind)
+    cosines, weights["clip"] = _published(asked.clip, listed) if asked.clip else _own_clip(workdir)
+    kinds.append(_clip(cosines, listed, text_NT))
   model = stage.objective.model
 
   def measure(step: int, params: Any) -> Mapping[str, Any]:
@@ -289,28 +295,35 @@ def _composition(claims: Sequence[scenes.Claims]) -> OfPictures:
   return measure
 
 
-def _clip(workdir: Workdir, listed: Listed, text_NT: Int[np.ndarray, "N T"]) -> tuple[OfPictures, str]:
-  """CLIP's mean cosine of each picture and its caption: of all, and of PartiPrompts' categories and challenges."""
+def _own_clip(workdir: Workdir) -> tuple[Ranker, str]:
+  """The run's CLIP, and the digest of its weights."""
   stages = workdir.experiment().stages.items()
   name, stage = next((name, each) for name, each in stages if isinstance(each.objective, ClipContrastive))
   params, digest = workdir.weights(name)
-  scores = ClipCosine(model=stage.objective.model, params=params)
+  return ClipCosine(model=stage.objective.model, params=params), digest
+
+
+def _published(directory: str, listed: Listed) -> tuple[Ranker, str]:
+  """A converted CLIP, which reads the captions itself, and the digest of its weights."""
+  clip = published.clip(directory)
+  return PublishedCosine(clip=clip, captions=[each.text for each in listed.prompts]), clip.digest
+
+
+def _clip(cosines: Ranker, listed: Listed, text_NT: Int[np.ndarray, "N T"]) -> OfPictures:
+  """CLIP's mean cosine of each picture and its caption: of all, and of PartiPrompts' categories and challenges."""
   groups: dict[str, list[int]] = {}
   for number, each in enumerate(listed.prompts):
     for group in filter(None, (each.category, each.challenge)):
       groups.setdefault(f"clip/{group}", []).append(number)
 
   def measure(images_NHWC: UInt8[np.ndarray, "N H W 3"]) -> Mapping[str, float]:
-    cosine_N = np.concatenate(
-      [
-        scores(
-          Candidates(np.arange(len(part)), text_NT[i : i + BATCH], np.zeros((len(part), 1, 1), int), part[:, None])
-        )
-        for i in range(0, len(images_NHWC), BATCH)
-        for part in [images_NHWC[i : i + BATCH]]
-      ]
-    )[:, 0]
+    found = []
+    for first in range(0, len(images_NHWC), BATCH):
+      number_C = np.arange(first, min(first + BATCH, len(images_NHWC)))
+      codes_CSP = np.zeros((len(number_C), 1, 1), int)  # cosines are of pixels
+      found.append(cosines(Candidates(number_C, text_NT[number_C], codes_CSP, images_NHWC[number_C][:, None])))
+    cosine_N = np.concatenate(found)[:, 0]
     means = {group: float(cosine_N[numbers].mean()) for group, numbers in groups.items()}
     return {"clip": float(cosine_N.mean())} | means
 
-  return measure, digest
+  return measure

@@ -4,12 +4,13 @@ import io
 import json
 import re
 
+import converted_clip
 import numpy as np
 import pytest
 import tiny_run
 from PIL import Image, ImageEnhance
 
-from dalle_jax import cli, overlap
+from dalle_jax import cli, overlap, published
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
 from dalle_jax.data.prepared import open_prepared
@@ -119,6 +120,21 @@ def test_a_run_s_clip_compares_too(place, monkeypatch, capfd, tmp_path):
   found = exclusion.read(out / "exclude.json")
   assert found.embedding == {"name": "tiny's CLIP", "weights": run.weights("clip")[1], "size": 16}
   assert found.embedding["weights"] in (out / "index.html").read_text()
+
+
+def test_a_converted_clip_compares_as_it_embeds(place, monkeypatch, capfd, tmp_path):
+  directory, out = converted_clip.written(tmp_path / "clip"), tmp_path / "found"
+  assert dalle(place, monkeypatch, "seen", "asked", "--by", directory, "--threshold", 0.5, "--out", out) == 0
+  capfd.readouterr()
+  clip = published.clip(directory)
+  assert exclusion.read(out / "exclude.json").embedding["weights"] == clip.digest
+  vectors = []
+  for folder in ("asked", "seen"):
+    images = [np.asarray(Image.open(file)) for file in sorted((place / folder).iterdir())]
+    vectors.append(np.concatenate([clip.embed_images(image[None]) for image in images]))
+  cosine_N = (vectors[0] @ vectors[1].T).max(axis=1)
+  rows = [line.split("\t") for line in (out / "neighbours.tsv").read_text().splitlines()][1:]
+  np.testing.assert_allclose([float(row[1]) for row in rows], cosine_N, atol=1e-5)
 
 
 def test_flat_pictures_are_all_alike_and_like_no_other():

@@ -7,12 +7,13 @@ from pathlib import Path
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle data overlap A B --out DIR [--threshold T] [--by WORKDIR] [--neighbours 3] [--pairs 200] [--batch 256]
+usage: dalle data overlap A B --out DIR [--threshold T] [--by WORKDIR|CLIP] [--neighbours 3] [--pairs 200] [--batch 256]
 
 A: training pictures, B: evaluation pictures; each a prepared data set (DIR, or DIR:SPLIT), or a folder of pictures.
 Writes DIR/index.html, B's pictures beside their nearest of A; with --threshold those about it, and DIR/exclude.json:
 B's pictures whose nearest one has a cosine of T or more, for `dalle eval --exclude`. Another T does not look again.
---by WORKDIR compares by that run's CLIP; without it small thumbnails are compared, which finds plain copies alone.
+--by compares by that run's CLIP, or a published one that `dalle convert` wrote; without it small thumbnails are
+compared, which finds plain copies alone.
 """
 
 
@@ -25,7 +26,7 @@ class Flags:
   threshold: float | None = None
   """The cosine from which on a picture is left out; no list is written if not said."""
   by: str | None = None
-  """A run whose CLIP compares; thumbnails are compared if not said."""
+  """A run whose CLIP compares, or a converted CLIP; thumbnails are compared if not said."""
   neighbours: int = 3
   """Nearest training pictures shown of each picture."""
   pairs: int = 200

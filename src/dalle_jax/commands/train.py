@@ -9,7 +9,8 @@ from dalle_jax.processes import Processes, is_loss, join, lost
 
 USAGE = """\
 usage: dalle train EXPERIMENT --workdir DIR [--only STAGE] [--rollback] [--profile FIRST:LAST] [--wandb PROJECT]
-                   [--every N --metrics losses composition clip [--prompts FILE] [--prompts-limit 64]]
+                   [--every N --metrics losses composition clip [--prompts FILE] [--prompts-limit 64]
+                   [--clip DIR]]
                    [--FIELD VALUE ...]
 
 Runs the stages of an experiment file, or goes on with them where the workdir stands.
@@ -41,6 +42,8 @@ class Flags:
   """The captions, a line each, or PartiPrompts.tsv; the first held-out ones if not said."""
   prompts_limit: int | None = None
   """How many of them; 64 if not said."""
+  clip: str | None = None
+  """A converted CLIP for --metrics clip; the run's own if not said."""
   processes: Processes = dataclasses.field(default_factory=Processes)
   """How this process finds the others of its run."""
 
@@ -86,12 +89,13 @@ def run(argv: list[str]) -> int:
 def _measured(given: Any) -> Any:
   """What is asked of --every and its flags, or None. Raises UserError where they do not go together."""
   if given.every is None:
-    if given.metrics or given.prompts is not None or given.prompts_limit is not None:
-      raise UserError("--metrics and --prompts are read by --every alone: add --every 500, or leave them out")
+    if given.metrics or (given.prompts, given.prompts_limit, given.clip) != (None, None, None):
+      raise UserError("--metrics, --prompts and --clip are read by --every alone: add --every 500, or leave them out")
     return None
   from dalle_jax.prompt_metrics import Asked
 
-  return Asked(every=given.every, metrics=given.metrics, prompts=given.prompts, limit=given.prompts_limit)
+  own = {"prompts": given.prompts, "limit": given.prompts_limit, "clip": given.clip}
+  return Asked(every=given.every, metrics=given.metrics, **own)
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ trained for that, sorts them by closeness, and puts a threshold by hand so low t
                   those that were mirrored, turned or cut elsewhere
     a CLIP        unit vectors of the middle squares by a trained image tower; close is also what shows the same things
 
-N pictures, S S pixels of their middle squares, E a vector's length, K neighbours.
+N pictures, H W pixels, S S of their middle squares, E a vector's length, K neighbours.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ from jaxtyping import Float, UInt8
 
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
-from dalle_jax.evaluation import neighbours
+from dalle_jax.evaluation import clip_pixels, neighbours
 from dalle_jax.evaluation.neighbours import Neighbours
 from dalle_jax.evaluation.picture_sets import PictureSet
+from dalle_jax.evaluation.published_clip import Clip
 from dalle_jax.models import clip
 from dalle_jax.sampling import rerank
 
@@ -32,6 +33,7 @@ READERS = 8
 FLAT = 1.0
 
 Embed = Callable[[UInt8[np.ndarray, "N S S 3"]], Float[np.ndarray, "N E"]]
+Cut = Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "S S 3"]]
 Progress = Callable[[str, int, int], object]
 
 
@@ -39,12 +41,13 @@ Progress = Callable[[str, int, int], object]
 class Embedding:
   """A space of pictures: its name, a digest of its network's weights (None without one), pixels a side that it reads.
 
-  embed: pictures to vectors, of which only the direction counts.
+  cut: a picture's middle square, of that size; embed: squares to vectors, of which only the direction counts.
   """
 
   name: str
   weights: str | None
   size: int
+  cut: Cut
   embed: Embed
 
   def told(self) -> dict[str, str | int | None]:
@@ -54,13 +57,31 @@ class Embedding:
 
 def thumbnails() -> Embedding:
   """The space that needs no weights."""
-  return Embedding(name=f"thumbnails of {THUMBNAIL}x{THUMBNAIL}", weights=None, size=THUMBNAIL, embed=_less_mean)
+  return Embedding(
+    name=f"thumbnails of {THUMBNAIL}x{THUMBNAIL}",
+    weights=None,
+    size=THUMBNAIL,
+    cut=_middle(THUMBNAIL),
+    embed=_less_mean,
+  )
 
 
 def by_clip(name: str, params: object, cfg: clip.Config, digest: str) -> Embedding:
   """The space of a CLIP of this project. name: what it is called where figures are told."""
   embed = lambda images_NSSC: np.asarray(rerank.embed_pictures(params, cfg, images_NSSC))  # noqa: E731
-  return Embedding(name=name, weights=digest, size=cfg.image, embed=embed)
+  return Embedding(name=name, weights=digest, size=cfg.image, cut=_middle(cfg.image), embed=embed)
+
+
+def by_published(name: str, clip: Clip) -> Embedding:
+  """The space of a published CLIP, which shrinks pictures its own way."""
+  size = clip.model.vision.image
+  cut = lambda image_HWC: clip_pixels.middle(image_HWC, size)  # noqa: E731
+  return Embedding(name=name, weights=clip.digest, size=size, cut=cut, embed=clip.embed_images)
+
+
+def _middle(size: int) -> Cut:
+  crop = CentreCrop(size=size)
+  return lambda image_HWC: crop(image_HWC, np.random.default_rng(0))
 
 
 def find(
@@ -88,13 +109,12 @@ def _vectors(
   pictures: PictureSet, what: str, embedding: Embedding, batch: int, progress: Progress
 ) -> Iterator[Float[np.ndarray, "N E"]]:
   """The vectors of a batch of pictures after the other; a last, smaller batch is filled up for the network."""
-  crop, rng = CentreCrop(size=embedding.size), np.random.default_rng(0)
   batch = min(batch, pictures.count)
   progress(what, 0, pictures.count)
   with ThreadPoolExecutor(READERS) as pool:
     for first in range(0, pictures.count, batch):
       numbers = range(first, min(first + batch, pictures.count))
-      cut = list(pool.map(lambda number: crop(pictures.picture(number), rng), numbers))
+      cut = list(pool.map(lambda number: embedding.cut(pictures.picture(number)), numbers))
       filled_NSSC = np.stack(cut + [cut[-1]] * (batch - len(cut)))
       yield embedding.embed(filled_NSSC)[: len(cut)]
       progress(what, numbers.stop, pictures.count)
