@@ -144,7 +144,7 @@ def test_what_is_drawn_is_painted_by_its_decoder(trained, converted):
 def test_the_run_is_measured_without_a_loss_of_the_vqgan(trained, converted):
   report = evaluate.evaluate(trained, Protocol(captions=2, samples=1, batch=8))
   assert set(report.losses) == {"transformer"}
-  assert report.reconstruction.pictures == 10
+  assert report.reconstruction.pictures == 8
   assert report.reconstruction.used > 1
 
 

@@ -269,7 +269,7 @@ def test_pictures_are_those_of_min_dalles_decoder():
 
 
 def test_every_tensor_of_min_dalles_decoder_matters():
-  # It has one size, a large one: what comes before a changed tensor is computed once.
+  # It has one size, a large one: each tensor has to move what its own step makes, and each step what comes out.
   torch = official.load("torch")
   theirs, _, _ = detokenizer()
   net = theirs.decoder
@@ -278,21 +278,21 @@ def test_every_tensor_of_min_dalles_decoder_matters():
   steps += [(f"decoder.up.{i}", net.up[i]) for i in reversed(range(5))]
   end = torch.nn.Sequential(net.norm_out, torch.nn.SiLU(), net.conv_out)
   steps += [(("decoder.norm_out", "decoder.conv_out"), end)]
-  codes = torch.arange(4).reshape(1, 2, 2)
 
-  def rest(x, first):
+  def through(x, steps):
     with torch.no_grad():
-      return functools.reduce(lambda x, step: step[1](x), steps[first:], x)
+      return functools.reduce(lambda x, step: step[1](x), steps, x)
 
-  whole = rest(codes, 0)
-  assert random_weights.error(whole, of_detokenizer(theirs, codes.numpy())) < 1e-6
-  state, seen, x = theirs.state_dict(), set(), codes
+  x = torch.arange(4).reshape(1, 2, 2)
+  whole = through(x, steps)
+  assert random_weights.error(whole, of_detokenizer(theirs, x.numpy())) < 1e-6
+  state, seen = theirs.state_dict(), set()
   for i, (prefix, step) in enumerate(steps):
     own = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and _is_read(key)}
     seen |= set(own)
-    assert random_weights.idle(own, functools.partial(rest, x, i), TOLERANCE) == []
-    with torch.no_grad():
-      x = step(x)
+    assert random_weights.idle(own, functools.partial(through, x, [(prefix, step)]), TOLERANCE) == []
+    x = through(x, [(prefix, step)])
+    assert random_weights.error(through(x.flip(-1), steps[i + 1 :]), whole) > 10 * TOLERANCE
   assert seen == {key for key in state if _is_read(key)}
 
 

@@ -3,6 +3,7 @@
 B batch, H W pixels, h w code grid.
 """
 
+import numpy as np
 from jaxtyping import Array, Int, PyTree, UInt8
 
 from dalle_jax.models import dvae, vqgan
@@ -13,11 +14,13 @@ Config = dvae.Config | vqgan.VqganConfig
 _MODELS = {dvae.Config: dvae, vqgan.VqganConfig: vqgan}
 
 
-def encode_images(params: PyTree, cfg: Config, images_BHWC: UInt8[Array, "B H W 3"]) -> Int[Array, "B h w"]:
+def encode_images(
+  params: PyTree, cfg: Config, images_BHWC: UInt8[Array | np.ndarray, "B H W 3"]
+) -> Int[Array, "B h w"]:
   """The codes of pictures. Raises UserError where the weights only decode."""
   return _MODELS[type(cfg)].encode_images(params, cfg, images_BHWC)
 
 
-def decode_images(params: PyTree, cfg: Config, codes_Bhw: Int[Array, "B h w"]) -> UInt8[Array, "B H W 3"]:
+def decode_images(params: PyTree, cfg: Config, codes_Bhw: Int[Array | np.ndarray, "B h w"]) -> UInt8[Array, "B H W 3"]:
   """The pictures that codes stand for, as 8-bit RGB."""
   return _MODELS[type(cfg)].decode_images(params, cfg, codes_Bhw)
