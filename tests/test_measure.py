@@ -105,6 +105,7 @@ def test_every_figure_says_how_it_was_made(whole):
       assert "GaussianBlur" in about["blur"]
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch_nor_on_where_it_was_ended(place, whole, tmp_path, monkeypatch):
   wanted = Asked(metrics=ALL, batch=3, blur=(0.0, 1.0), settings=SETTINGS, pictures=8)
   own, calls = samples.looked_at.columns, []
@@ -148,6 +149,7 @@ def test_a_caption_is_drawn_as_it_is_among_more(place, tmp_path):
   assert more.tolist() == list(range(TESTED))
 
 
+@pytest.mark.slow
 def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
   wanted = Asked(metrics=("psnr", "elb", "loss", "clip_score"), batch=4, settings=SETTINGS[:1], pictures=8)
   shape = run.MeshShape(data=2, fsdp=2, model=2)
@@ -162,7 +164,7 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
   ("argv", "says"),
   [
     (["--metrics", "FID"], "got --metrics FID, wanted some of nll, elb"),
-    (["--metrics", "fid"], "fid looks through Inception v3: name its converted weights, --inception DIR"),
+    (["--metrics", "fid"], "fid looks through Inception v3: name its weights, --inception pt_inception"),
     (["--metrics", "psnr", "--sweep", "guidance=1,2"], "got --sweep, and no figure of drawn pictures is asked for"),
     (["--metrics", "composition", "--sweep", "guidance"], "got --sweep guidance, wanted each of guidance, temperature"),
     (["--metrics", "composition", "--sweep", "guidance=1,x"], "got --sweep guidance=1,x, wanted numbers"),
@@ -172,7 +174,7 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
     (["--metrics", "composition", "--split", "dev"], "the data has no split 'dev'"),
     (["--metrics", "psnr", "--stage", "vae"], "got --stage vae; "),
     (["--stage", "clip"], "got --stage clip, which is a CLIP: its figures are --metrics fd_clip"),
-    (["--metrics", "fid", "--inception", "nowhere"], "nowhere holds no converted weights"),
+    (["--metrics", "fid", "--inception", "nowhere"], "no Inception weights at nowhere"),
     (["--metrics", "psnr", "--exclude", "nowhere.json"], "cannot read nowhere.json"),
     (["--metrics", "psnr", "--out", "FILE"], "it is a file; take another --out"),
   ],
@@ -210,6 +212,7 @@ def inception(tmp_path_factory):
   return file
 
 
+@pytest.mark.slow
 def test_figures_through_inception_are_those_of_its_features(place, inception, tmp_path, capsys):
   data = str(place / "data")
   for radius in ("0", "1"):
