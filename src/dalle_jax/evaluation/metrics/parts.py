@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from dalle_jax import places
+from dalle_jax import __version__, places
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.evaluation.metrics import protocol
@@ -64,10 +64,11 @@ def measured(
 ) -> Parts:
   """Computes the parts that are not there yet. Calling again with an equal `about` and `total` computes nothing.
 
-  about: everything that the numbers depend on; compute: the columns of examples begin to end; progress: told how many
-  are done. A part that can't be read is computed anew. Raises UserError where the folder can't be written, StorageError
-  on a full disk.
+  about: everything that the numbers depend on, but this program's version; compute: the columns of examples begin to
+  end; progress: told how many are done. A part that can't be read is computed anew. Raises UserError where the folder
+  can't be written, StorageError on a full disk.
   """
+  about = {**about, "dalle-jax": __version__}
   key = protocol.identity(about)
   parts = Parts(folder=folder / key, bounds=(*range(0, total, size), total))
   with _writing(parts.folder):
