@@ -15,5 +15,5 @@ class Published:
 INCEPTION = Published(
   "pt_inception-2015-12-05-6726825d.pth",
   "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-  91,
+  96,
 )
