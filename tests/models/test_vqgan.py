@@ -13,9 +13,7 @@ from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.models import vqgan
 
-SMALL = vqgan.VqganConfig(
-  image=16, vocab=32, code_dim=6, latent=8, width=32, multiples=(1, 2), blocks=1, attention=(1,)
-)
+SMALL = vqgan_files.SMALL
 
 
 @functools.cache
