@@ -5,6 +5,7 @@ DALLE  := $(ENV)/bin/dalle
 READY  := $(ENV)/.ready
 LIBTPU := $(ENV)/tpu/.ready
 CUDA   := $(ENV)/cuda/.ready
+PARITY := .venv-parity/.ready
 DEMO   ?= runs/demo
 LONG   ?= runs/demo-long
 EMOJI  ?= runs/demo-emoji
@@ -26,7 +27,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-faults launch-checkers test-gpu lint format golden pictures \
+.PHONY: help env libtpu gpu-compiler test test-slow test-parity test-faults launch-checkers test-gpu lint format golden pictures \
   lock demo demo-long demo-emoji bench bench-attention bench-peers clean
 
 help:  ## list the targets
@@ -70,10 +71,21 @@ endef
 test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
-	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults" $(SPREAD)
+	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
-	$(ENV)/bin/python -m pytest -m "slow and not gpu" $(SPREAD)
+	$(ENV)/bin/python -m pytest -m "slow and not gpu and not parity" $(SPREAD)
+
+test-parity: $(READY) $(PARITY)  ## compare with the official PyTorch modules, from PyPI in .venv-parity
+	PYTHONPATH=$$(.venv-parity/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+	  $(ENV)/bin/python -m pytest -m parity $(SPREAD)
+
+# Their own packages and no others: NumPy and the like are those of $(ENV). pip takes PyTorch's build for CPUs where one
+# is offered.
+$(PARITY): requirements-parity.txt
+	@[ -x .venv-parity/bin/python ] || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-parity.txt
+	@touch $(PARITY)
 
 test-faults: $(READY)  ## break what runs, one thing after the other, and write down what becomes of it (FULL=1: more of it)
 	@rm -f runs/faults.jsonl
@@ -150,4 +162,4 @@ lock:  ## resolve setup.cfg anew into requirements.lock (needs uv)
 	} > requirements-cuda.lock.new && mv requirements-cuda.lock.new requirements-cuda.lock
 
 clean:  ## remove the environment and what the demos made
-	rm -rf $(ENV) .venv-peers runs
+	rm -rf $(ENV) .venv-parity .venv-peers runs

@@ -46,6 +46,7 @@ def test_a_person_is_told_the_figure_and_the_machine(capsys):
   assert "parameters" in text
 
 
+@pytest.mark.slow
 def test_attention_is_timed_for_every_pattern_both_ways(capsys):
   found = json.loads(told(capsys, "attention", *SMALL, "--repeats", "2", "--json"))
   assert [(row["kind"], row["pass"]) for row in found["rows"]] == [

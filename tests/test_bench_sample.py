@@ -44,6 +44,7 @@ def test_all_three_sides_are_timed_and_told(capsys):
   assert "no cache: " in told
 
 
+@pytest.mark.slow
 def test_pictures_whose_top_is_given_are_timed_too(capsys):
   assert cli.main(["bench", "sample", *TINY, "--given-rows", "2", "--json"]) == 0
   found = json.loads(capsys.readouterr().out)

@@ -75,6 +75,7 @@ def test_the_command_prints_the_tables_and_writes_them_with_a_page(workdir, caps
   assert len(list((out / "pictures").iterdir())) == 3 * 16
 
 
+@pytest.mark.slow
 def test_what_is_found_does_not_depend_on_the_batch(workdir, tmp_path):
   found = [raven.probe(workdir, items=1, batch=batch, out=tmp_path / "out").outcomes for batch in (8, 3)]
   assert table.to_json(found[0], None) == table.to_json(found[1], None)

@@ -21,13 +21,18 @@ Train DALL-E, draw with it, and measure it.
   data prepare    decode and check pictures with captions, write them as a prepared data set
   data inspect    counts, sizes, caption lengths, what was dropped and why, and a page of examples
   data encode     write the dVAE's codes of every picture
+  data overlap    evaluation pictures that training has seen, on a page and as a list to leave out
   train           run an experiment file: dVAE, transformer and CLIP, one after the other
   plan            compile an experiment for a pod that is not here: does it fit, how fast can it be
   sample          draw pictures from captions, rank them by CLIP
   score           how likely the model finds pictures of captions, where, and which belong together
   caption         write captions of pictures, of a run whose transformer was trained image-first
   probe           draw the captions of DALL-E's blog, on pages whose words are picked
-  eval            held-out losses and, where the data has a judge, how often captions are drawn right
+  eval            held-out losses and, where the data has a judge, how often captions are drawn right;
+                  with --metrics or --stage figures that carry how they were made: FID, CLIP score, ...
+  compare         two such results beside each other, if they were made alike
+  human           a form on which people compare two runs' pictures, and what they answered
+  reference       mean and covariance of pictures' features, which FID compares drawn pictures with
   bench           time the train step, the sampler or the attention on this machine
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
@@ -136,6 +141,24 @@ def _eval(argv: list[str]) -> int:
   return evaluate.run(argv)
 
 
+def _compare(argv: list[str]) -> int:
+  from dalle_jax.commands import compare
+
+  return compare.run(argv)
+
+
+def _human(argv: list[str]) -> int:
+  from dalle_jax.commands import human
+
+  return human.run(argv)
+
+
+def _reference(argv: list[str]) -> int:
+  from dalle_jax.commands import reference
+
+  return reference.run(argv)
+
+
 def _bench(argv: list[str]) -> int:
   from dalle_jax.commands import bench
 
@@ -163,6 +186,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "caption": _caption,
   "probe": _probe,
   "eval": _eval,
+  "compare": _compare,
+  "human": _human,
+  "reference": _reference,
   "bench": _bench,
   "checkpoint": _checkpoint,
   "convert": _convert,

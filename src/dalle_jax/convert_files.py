@@ -1,19 +1,23 @@
 """Files of other projects' weights made converted weights, and what is told of them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dalle_jax import config
+from dalle_jax import config, places
 from dalle_jax.convert import files, kinds, weights
 from dalle_jax.convert.kinds import Kind
 from dalle_jax.data.scratch import publish, scratch_for
 from dalle_jax.errors import UserError
+from dalle_jax.evaluation import published_clip
 
 # Files that explain weights: they are kept beside them as they are.
-EXPLAIN = (".json", ".txt", ".model", ".vocab", ".yaml", ".yml", ".tsv")
+EXPLAIN = (".json", ".txt", ".gz", ".model", ".vocab", ".yaml", ".yml", ".tsv")
+# What of a kind can only be checked here, because convert/ reads no vocabularies: of its sizes and the files kept.
+CHECKS: dict[str, Callable[[Any, Sequence[Path]], object]] = {"openai_clip": published_clip.words}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,12 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
   name = name or kinds.find(arrays, shown)
   kind = kinds.one(name)
   try:
-    cfg, params = kind.read(arrays)
+    if kind.read_beside:
+      cfg, params, kept = kind.read_beside(arrays, paths)
+    else:
+      cfg, params = kind.read(arrays)
+    if name in CHECKS:
+      CHECKS[name](cfg, kept)
   except UserError as error:
     raise UserError(f"{shown} as {name}: {error}") from error
   with scratch_for(out) as scratch:
@@ -69,7 +78,9 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
 
 
 def check_out(out: Path) -> None:
-  """Raises UserError where something stands at OUT: before large files are read."""
+  """Raises UserError where something stands at OUT, or it is in a bucket: before large files are read."""
+  if str(out).startswith(("gs:/", *places.OTHER_STORES)):
+    raise UserError(f"got --out {out}, wanted a directory of this machine: copy it from there")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f"{out} holds something already: take another --out, or remove it")
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from dalle_jax import __version__, config, places, processes, sharding, step_shapes
+from dalle_jax import __version__, config, places, processes, prompt_metrics, sharding, step_shapes
 from dalle_jax.data import captions, codes, near_misses, pipeline, views
 from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
@@ -54,12 +54,13 @@ def run(
   wandb: str | None = None,
   step_limit: float = 1800.0,
   rollback: bool = False,
+  measured: prompt_metrics.Asked | None = None,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
   profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
   of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take; rollback: pass over
-  the batches on which training health stopped the run.
+  the batches on which training health stopped the run; measured: of a fixed list of captions, while a stage trains.
 
   Of several processes all call this, with the same arguments and a workdir that all can read. The first one claims the
   workdir, trains the tokenizer and encodes pictures; all train.
@@ -78,6 +79,9 @@ def run(
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
   _check_beforehand(experiment, names, Workdir.at(place))
+  if measured is not None:
+    begun = Workdir.at(place)
+    prompt_metrics.check(measured, experiment, names, begun, prepared, lambda name: _stands_at(begun, name))
   if rollback and not places.in_bucket(place):
     _check_rollback(Workdir.at(place), names)
   processes.agree(lambda: _facts(experiment, prepared))
@@ -96,7 +100,7 @@ def run(
         Workdir.open(place)  # which batches are passed over, all have to know
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit)
+        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit, measured)
         processes.wait()  # the first one is done when its checkpoint is
   return workdir
 
@@ -167,6 +171,7 @@ def _run_stage(
   profile: tuple[int, int] | None,
   wandb: str | None,
   step_limit: float,
+  measured: prompt_metrics.Asked | None,
 ) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
@@ -215,7 +220,7 @@ def _run_stage(
       store=workdir.store(name),
       beforehand=workdir.keep,
       files=_files(workdir, hashes),
-      hooks=hooks(name, workdir, prepared),
+      hooks=(*hooks(name, workdir, prepared), *prompt_metrics.hooks(measured, name, workdir, prepared, _say)),
       start=_start(name, workdir, prepared, split),
       work=_work(stage),
       profile=profile,

@@ -41,7 +41,7 @@ def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
 
 def _reconstructions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   cfg = stage.objective.model
-  images_NHWC = _held_out(prepared, _NoWords(), MEASURED, cfg.image).images_NHWC
+  images_NHWC = held_out(prepared, NoWords(), MEASURED, cfg.image).images_NHWC
 
   def show(step: int, params: Any) -> Mapping[str, Any]:
     measured = reconstruction.measure(params, cfg, _parts(images_NHWC))
@@ -59,7 +59,7 @@ def _drawings(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   name = dvae_stage(workdir.experiment())
   vae = workdir.experiment().stage(name).objective.model
   vae_params, _ = workdir.weights(name)
-  asked = _held_out(prepared, workdir.tokenizer(), PICTURES, vae.image)
+  asked = held_out(prepared, workdir.tokenizer(), PICTURES, vae.image)
 
   def show(step: int, params: Any) -> Mapping[str, Any]:
     drawer = Drawer(
@@ -78,7 +78,7 @@ def _drawings(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
 def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   name, words, cfg = dvae_stage(workdir.experiment()), workdir.tokenizer(), stage.objective.model
   vae = workdir.experiment().stage(name).objective.model
-  asked = _held_out(prepared, words, PICTURES, vae.image)
+  asked = held_out(prepared, words, PICTURES, vae.image)
   codes_Nhw = np.asarray(image_tokenizer.encode_images(workdir.weights(name)[0], vae, jnp.asarray(asked.images_NHWC)))
   how = {"model": cfg, "sampling": SamplingConfig(temperature=0.0), "words": words.size}
 
@@ -93,7 +93,7 @@ def _captions(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
 
 def _retrieval(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   cfg = stage.objective.model
-  asked = _held_out(prepared, workdir.tokenizer(), MEASURED, cfg.image)
+  asked = held_out(prepared, workdir.tokenizer(), MEASURED, cfg.image)
 
   def show(step: int, params: Any) -> Mapping[str, Any]:
     image_NE = np.concatenate([rerank.embed_pictures(params, cfg, part) for part in _parts(asked.images_NHWC)])
@@ -104,16 +104,21 @@ def _retrieval(stage: Stage, workdir: Workdir, prepared: Prepared) -> Any:
   return show
 
 
-class _NoWords:
+class NoWords:
   """The dVAE reads no captions."""
 
   def ids(self, text: str) -> np.ndarray:
     return np.zeros(0, np.int32)
 
 
-def _held_out(prepared: Prepared, words: examples.Words, count: int, size: int) -> examples.Examples:
-  split = "valid" if "valid" in prepared.splits else prepared.splits[-1]
-  return examples.first(prepared, split, count, size=size, words=words)
+def held_out(prepared: Prepared, words: examples.Words, count: int, size: int) -> examples.Examples:
+  """The first examples that training does not see, where the data has such."""
+  return examples.first(prepared, held_out_split(prepared), count, size=size, words=words)
+
+
+def held_out_split(prepared: Prepared) -> str:
+  """What is looked at while training goes on: not the test split, by which it would then be chosen."""
+  return "valid" if "valid" in prepared.splits else prepared.splits[-1]
 
 
 def _parts(images_NHWC: np.ndarray, size: int = 64) -> list[np.ndarray]:

@@ -75,6 +75,7 @@ def test_a_kind_that_is_named_is_taken(place, capsys):
     ),
     (["encoder.pkl", "decoder.pkl", "--out", "."], "holds something already"),
     (["encoder.pkl", "decoder.pkl", "--out", "vocab.json"], "holds something already"),
+    (["encoder.pkl", "decoder.pkl", "--out", "gs://bucket/dvae"], "wanted a directory of this machine"),
     (["encoder.pkl", "--out", "new/out"], "its decoder is there not; name encoder.pkl and decoder.pkl"),
     (["encoder.pkl", "evil.pkl", "--out", "new/out"], "evil.pkl: its pickle asks for os.system"),
     (["encoder.pkl", "nan.pkl", "--out", "new/out"], "the array nan.blocks.output.conv.b holds NaN or infinity"),

@@ -66,10 +66,11 @@ def test_msgpack_that_is_none_of_flax_s_is_told(tmp_path, data, words):
 def test_arrays_of_objects_are_no_arrays(tmp_path):
   import msgpack
 
-  inner = msgpack.packb(((1,), "O", b"\0" * 8), use_bin_type=True)
-  (tmp_path / "x.msgpack").write_bytes(msgpack.packb({"a": msgpack.ExtType(1, inner)}))
-  with pytest.raises(UserError, match="something else than numbers"):
-    files.arrays(tmp_path / "x.msgpack")
+  for dtype in ("O", "V8", "S8", "f4,f4"):
+    inner = msgpack.packb(((1,), dtype, b"\0" * 8), use_bin_type=True)
+    (tmp_path / "x.msgpack").write_bytes(msgpack.packb({"a": msgpack.ExtType(1, inner)}))
+    with pytest.raises(UserError, match="something else than numbers"):
+      files.arrays(tmp_path / "x.msgpack")
 
 
 def test_a_file_cut_off_anywhere_is_one_line(tmp_path):

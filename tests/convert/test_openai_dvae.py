@@ -46,6 +46,7 @@ NAME = "encoder.blocks.group_2.block_1.id_path.w"
     ({NAME: np.zeros((16, 8, 3, 3), np.float32)}, f"the array {NAME} is (16, 8, 3, 3), wanted (16, 8, 1, 1)"),
     ({NAME: np.full((16, 8, 1, 1), np.nan, np.float32)}, f"the array {NAME} holds NaN or infinity"),
     ({NAME: np.full((16, 8, 1, 1), 1e300)}, f"the array {NAME} holds NaN or infinity"),
+    ({NAME: np.zeros((16, 8, 1, 1), np.complex64)}, f"the array {NAME} holds complex numbers"),
     ({"encoder.more": np.zeros(3, np.float32)}, "the array encoder.more is of another model"),
     ({"more": np.zeros(3, np.float32)}, "the array more is of another model"),
     ({"decoder.blocks.input.w": None}, "its decoder is there not"),

@@ -152,6 +152,12 @@ def test_a_dict_of_dicts_that_grow_without_end_is_small_here():
   assert set(read(b"\x80\x02" + levels + b".")) == {"a", "b"}
 
 
+def test_one_long_list_given_again_and_again_is_refused():
+  pairs = b"](" + b"X\x01\x00\x00\x00aK\x01\x86" * 10_000 + b"eq\x07"
+  with pytest.raises(Refused, match="copies more than 20,000,000 things"):
+    read(b"\x80\x02" + pairs + b"ccollections\nOrderedDict\nq\x08" + b"h\x08h\x07\x85R0" * 3_000 + b".")
+
+
 def test_every_operation_is_known_or_left_out_with_a_reason():
   left_out = {"STOP", "PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
   assert {opcode.name for opcode in pickletools.opcodes} - pickles.OPERATIONS.keys() == left_out

@@ -10,7 +10,7 @@ import openai_files
 import pytest
 import tiny_run
 
-from dalle_jax import checkpoint_files, cli, config, sharding
+from dalle_jax import checkpoint_files, cli, config, places, sharding
 from dalle_jax.convert import stored
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment
@@ -163,6 +163,15 @@ def test_a_damaged_export_is_told(exported, tmp_path, name, change, words):
 def test_an_export_of_the_weights_themselves_is_taken_too(run, tmp_path):
   out = checkpoint_files.export(checkpoint_files.one(str(run.path), "dvae"), tmp_path / "out", ema=False)
   assert stored.read(out.parent, "dvae").digest == run.weights("dvae")[1]
+
+
+def test_weights_in_a_bucket_are_to_be_copied_here(converted, bucket_environment):
+  place = places.at("gs://bucket/converted")
+  for file in converted.iterdir():
+    places.upload(file, place / file.name)
+  assert stored.is_at("gs://bucket/converted", "dvae")
+  with pytest.raises(UserError, match="are read from this machine's disk: copy them here"):
+    stored.read("gs://bucket/converted", "dvae")
 
 
 def test_converted_weights_stand_in_for_a_stage(converted, tmp_path):

@@ -51,6 +51,14 @@ def test_the_digest_is_that_of_a_checkpoint_with_these_weights(directory):
   assert found.digest == checkpoint.digest(by_path)
 
 
+def test_a_scalar_stays_one(tmp_path):
+  params = {"scale": np.float32(3), "inside": {"table": np.ones((2, 3), np.float32).T}}
+  weights.save(tmp_path, "openai_dvae", dvae.Config(), params, sources=[])
+  found = weights.load(tmp_path).params
+  assert found["scale"].shape == ()
+  np.testing.assert_array_equal(found["inside"]["table"], params["inside"]["table"])
+
+
 def spoil_config(copy, **changes):
   told = json.loads((copy / "config.json").read_text())
   (copy / "config.json").write_text(json.dumps(told | changes))

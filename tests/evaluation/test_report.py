@@ -161,6 +161,7 @@ def test_a_dvae_alone_is_measured_alone(stages, plain_data):
   assert not found.shown
 
 
+@pytest.mark.slow
 def test_without_clip_nothing_is_called_best(stages, judged_data):
   found = report.evaluate({k: stages[k] for k in ("dvae", "transformer")}, judged_data, Words(), PROTOCOL)
   assert not found.ranked

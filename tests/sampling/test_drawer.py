@@ -110,3 +110,11 @@ def test_a_mix_of_rankers_is_of_all_samples_whatever_the_batch(drawer):
     expected = (clip_N - clip_N.mean()) / clip_N.std() + 0.5 * (own_N - own_N.mean()) / own_N.std()
     np.testing.assert_allclose(each.scores_N, expected, atol=1e-4)
     np.testing.assert_array_equal(each.kept_K, np.argsort(-each.scores_N)[:3])
+
+
+def test_a_captions_number_and_not_its_place_says_what_is_drawn_of_it(drawer, together):
+  some = list(drawer.draw(CAPTIONS[1:], numbers_C=np.array([1, 2]), num=10, seed=7))
+  for own, whole in zip(some, together[1:], strict=True):
+    np.testing.assert_array_equal(own.codes_NP, whole.codes_NP)
+  others = list(drawer.draw(CAPTIONS[1:], num=10, seed=7))
+  assert any((own.codes_NP != whole.codes_NP).any() for own, whole in zip(others, together[1:]))

@@ -51,9 +51,9 @@ def experiment():
   return Experiment(name="tiny", data="data", tokenizer=WORDS, stages=stages)
 
 
-def workdir(path, texts):
-  """Such a workdir at `path`, its tokenizer trained on `texts`."""
-  run = Workdir.claim(path, experiment())
+def workdir(path, texts, of=None):
+  """Such a workdir at `path`, its tokenizer trained on `texts`. of: an experiment of the same stages."""
+  run = Workdir.claim(path, of or experiment())
   words = captions.train(texts, WORDS)
   run.keep_tokenizer(words)
   files = {"tokenizer.model": words, "experiment.json": json.dumps(config.to_dict(run.experiment())).encode()}

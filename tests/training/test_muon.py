@@ -67,6 +67,7 @@ def test_every_singular_value_of_a_matrix_moves_about_as_far_as_adamw_would_move
       assert np.abs(rest - np.diag(np.diag(rest))).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_all_that_is_no_matrix_of_a_block_moves_as_with_adamw(params):
   grads = noise(params, 2)
   muon = first_update(Muon(lr=Constant(RATE), decay=0.1, clip=1.0), params, grads)

@@ -47,7 +47,10 @@ def plain(toy):
   return run(toy.Denoise(), drawn(toy.vectors, 6))
 
 
-@pytest.mark.parametrize("stage", ["denoise", "dvae", "transformer", "clip"])
+@pytest.mark.parametrize(
+  "stage",
+  ["denoise", "transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dvae", "clip"))],
+)
 def test_eight_devices_give_the_losses_of_one(toy, stage):
   objective, draw = toy.STAGES[stage]()
   batches = drawn(draw, 3)

@@ -10,7 +10,7 @@ usage: dalle convert FILE... --out DIR [--kind KIND]
 
 Reads weights that other projects published, and writes DIR/weights.safetensors and DIR/config.json.
 FILE: PyTorch (.pt .pth .pkl .bin .ckpt), safetensors, Flax msgpack, or a folder of Hugging Face; nothing in a file is
-run. Vocabularies and settings (.json .txt .model .yaml) are kept beside the weights. What they are is found by the
+run. Vocabularies and settings (.json .txt .gz .model .yaml) are kept beside the weights. What they are is found by the
 names of their arrays; --kind says so. docs/converting.md lists what is read, and where each file comes from.
 """
 

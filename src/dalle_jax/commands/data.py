@@ -1,4 +1,4 @@
-"""`dalle data prepare|inspect|encode`."""
+"""`dalle data prepare|inspect|encode|overlap`."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ USAGE = """\
 usage: dalle data prepare NAME|FOLDER|FILES.tar --out DIR    write a prepared data set
        dalle data inspect DIR                                say what is in it, and show examples
        dalle data encode DIR --dvae WORKDIR --out DIR        write the dVAE's codes of its pictures
+       dalle data overlap A B --out DIR                      evaluation pictures (B) that training (A) has seen
 
 NAME is captioned_scenes, raven, emoji, or the name of a TFDS data set with pictures and text.
 """
@@ -42,4 +43,15 @@ def _encode(argv: list[str]) -> int:
   return data_encode.run(argv)
 
 
-SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"prepare": _prepare, "inspect": _inspect, "encode": _encode}
+def _overlap(argv: list[str]) -> int:
+  from dalle_jax.commands import data_overlap
+
+  return data_overlap.run(argv)
+
+
+SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
+  "prepare": _prepare,
+  "inspect": _inspect,
+  "encode": _encode,
+  "overlap": _overlap,
+}

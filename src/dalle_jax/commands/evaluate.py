@@ -7,7 +7,9 @@ from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
+usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with their protocols: --stage --help
+       dalle eval WORKDIR --human-sheet OTHER --captions FILE --out DIR ...     as dalle human make WORKDIR OTHER ...
+       dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
        [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
        [--rank clip likelihood clip=1,likelihood=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
@@ -57,6 +59,12 @@ def run(argv: list[str]) -> int:
   directory, *rest = argv
   if directory.startswith("--"):
     raise UserError(f"no workdir given, got {directory} first; wanted: dalle eval WORKDIR [--captions 250 ...]")
+  if any(arg.partition("=")[0] == "--human-sheet" for arg in rest):
+    return _human_sheet(directory, rest)
+  if any(arg.partition("=")[0] in ("--metrics", "--stage") for arg in rest):
+    from dalle_jax.commands import eval_metrics
+
+    return eval_metrics.run(directory, rest)
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle eval")
@@ -89,3 +97,16 @@ def run(argv: list[str]) -> int:
   print(results.as_text(report))
   print(f"\n{workdir.place / 'index.html'}")
   return 0
+
+
+def _human_sheet(directory: str, argv: list[str]) -> int:
+  """The form on which people compare this run's pictures with another's."""
+  from dalle_jax.commands import human
+
+  place = next(i for i, arg in enumerate(argv) if arg.partition("=")[0] == "--human-sheet")
+  _, given, other = argv[place].partition("=")
+  rest = argv[place + 1 :] if given else argv[place + 2 :]
+  other = other if given else "".join(argv[place + 1 : place + 2])
+  if not other or other.startswith("--"):
+    raise UserError("got --human-sheet alone, wanted what is compared with: --human-sheet OTHER, a workdir or a folder")
+  return human.run(["make", directory, other, *argv[:place], *rest])

@@ -96,7 +96,7 @@ def _array(code: int, data: bytes) -> np.ndarray | msgpack.ExtType:
     return msgpack.ExtType(code, data)
   shape, name, buffer = msgpack.unpackb(data, raw=True)
   dtype = np.dtype(ml_dtypes.bfloat16) if name == b"bfloat16" else np.dtype(name.decode())
-  if dtype.kind not in "biufcV" or dtype.names:
+  if dtype.kind not in "biufc" and dtype != ml_dtypes.bfloat16:
     raise ValueError("an array of something else than numbers")
   return np.frombuffer(buffer, dtype).reshape(shape)
 

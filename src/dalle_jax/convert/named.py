@@ -29,6 +29,8 @@ class Names:
     if self.shape(name) != shape:
       raise UserError(f"the array {self._prefix}{name} is {self.shape(name)}, wanted {shape}")
     self._left.pop(name, None)
+    if self._arrays[name].dtype.kind == "c":
+      raise UserError(f"the array {self._prefix}{name} holds complex numbers, wanted real ones")
     with np.errstate(over="ignore"):  # it is infinity then, which is told
       array = np.array(self._arrays[name], np.float32)
     if not np.isfinite(array).all():

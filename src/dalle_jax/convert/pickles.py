@@ -101,6 +101,7 @@ class _Machine:
     self.stack: list[Any] = []
     self.memo: dict[int, Any] = {}
     self.allowed, self.persistent = allowed, persistent
+    self.given = 0  # things in the arguments of calls: the same long list can be given again and again
 
   def push(self, value: Any) -> None:
     self.stack.append(value)
@@ -151,6 +152,9 @@ class _Machine:
     make = self.allowed.values.get(str(of))
     if make is None:
       return Thing(of, args)
+    self.given += sum(len(arg) for arg in args if isinstance(arg, list | tuple | dict))
+    if self.given > MOST_OPCODES:
+      raise Refused(f"copies more than {MOST_OPCODES:,} things")
     try:
       return make(*args)
     except TypeError as error:

@@ -146,13 +146,15 @@ VALUES: Mapping[str, Callable[..., Any]] = {
   **{f"torch.{kind}Storage": _nothing for kind in DTYPES},
 }
 DTYPE_NAMES = ("float16", "float32", "float64", "bfloat16", "int8", "uint8", "int16", "int32", "int64", "bool")
+# What modules are made of, and what trainers keep beside weights: all of these are names here, and no more.
 INERT = (
   "__torch__",
   "dall_e",
   "torch.nn",
   "torch._C._nn",
   *(f"torch.{name}" for name in DTYPE_NAMES),
-  *("pytorch_lightning", "lightning", "omegaconf", "argparse.Namespace", "typing.Any"),
+  *("pytorch_lightning", "lightning", "taming", "omegaconf", "argparse.Namespace", "typing.Any"),
+  *("pathlib.Path", "pathlib.PosixPath", "collections.Counter"),
   *("numpy.dtype", "numpy.ndarray", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs.encode"),
   *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float", "str")),
 )

@@ -63,6 +63,10 @@ class PreparedSource(Sequence):
     for i in range(len(self)):
       yield _texts(self._record(i)["captions"])
 
+  def key(self, index: int) -> str:
+    """An example's key, without decoding its picture."""
+    return self._record(index)["key"].decode()
+
   def _record(self, index: int) -> dict[str, Any]:
     if not -len(self) <= index < len(self):
       raise IndexError(f"example {index} of {len(self)}")

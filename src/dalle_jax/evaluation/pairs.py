@@ -43,7 +43,7 @@ def from_files(pictures: str, captions: str) -> Pairs:
 
   Raises UserError where either can't be read, is empty, or they do not fit together.
   """
-  folder, names = _pictures(Path(pictures))
+  folder, names = pictures_in(Path(pictures))
   lines = _lines(captions)
   bare = [number for number, line in enumerate(lines, 1) if "\t" not in line]
   if bare and len(bare) < len(lines):
@@ -80,7 +80,11 @@ def _pairs(rows: Sequence[tuple[str, str]], named: tuple[str, ...], picture: Cal
   return Pairs(pictures=named, captions=captions, pairs=tuple(pairs), picture=picture)
 
 
-def _pictures(path: Path) -> tuple[Path, list[str]]:
+def pictures_in(path: Path) -> tuple[Path, list[str]]:
+  """A folder and the names of the pictures in and below it, in their order; of one picture its folder and its name.
+
+  Raises UserError where there is none.
+  """
   if path.is_file():
     return path.parent, [path.name]
   if not path.is_dir():

@@ -44,6 +44,18 @@ def save(draw: Callable[[Axes, Paper], object], file: Path, *, size: tuple[float
     figure.savefig(f"{file}-{paper.name}.png", dpi=192, transparent=True)
 
 
+def save_panels(draws: Sequence[Callable[[Axes, Paper], object]], file: Path, *, width: float = 6.4) -> None:
+  """Writes one PNG with a panel below the other, all of the same steps along the bottom, on light paper."""
+  paper = PAPERS[0]
+  figure = Figure(figsize=(width, 2.3 * len(draws) + 0.4), layout="constrained", facecolor="#fbfaf8")
+  for axes, draw in zip(np.ravel(figure.subplots(len(draws), sharex=True, squeeze=False)), draws):
+    axes.set_facecolor("none")
+    draw(axes, paper)
+    axes.label_outer()
+    _dress(axes, paper)
+  figure.savefig(file, dpi=144)
+
+
 def best_of_n(judged: Judged, by: str) -> Callable[[Axes, Paper], object]:
   """How often the best of n by a ranker is right as n grows, by number of objects, and its 95 % interval.
 
@@ -100,8 +112,9 @@ def code_usage(measured: Reconstruction) -> Callable[[Axes, Paper], object]:
 
 def loss_curves(rows: Sequence[Mapping[str, Any]]) -> Callable[[Axes, Paper], object]:
   """Every metric named loss or nll of a stage's metrics.jsonl, by step."""
-  names = [name for name in rows[-1] if name.startswith(("loss", "nll")) and name != "loss"]
-  names = ["loss", *names] if "loss" in rows[-1] else names
+  told = dict.fromkeys(name for row in rows for name in row)  # the last row may be what a hook measured
+  names = [name for name in told if name.startswith(("loss", "nll")) and name != "loss"]
+  names = ["loss", *names] if "loss" in told else names
 
   def draw(axes: Axes, paper: Paper) -> None:
     for colour, name in zip(paper.series, names):

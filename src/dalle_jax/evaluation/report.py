@@ -213,15 +213,16 @@ def held_out_losses(
     size = size or stage.objective.model.image
     held_out = examples.first(prepared, split, LOSS_EXAMPLES, size=size, words=words)
     frozen = {"dvae": vae.params} if vae else {}
-    batches = _batches(stage, held_out, vae, devices)
-    found[name] = losses.held_out(stage.objective, stage.params, frozen, batches, step=stage.step, devices=devices)
+    read = batches(stage, held_out, vae, devices)
+    found[name] = losses.held_out(stage.objective, stage.params, frozen, read, step=stage.step, devices=devices)
   progress("held-out losses", len(stages), len(stages))
   return found
 
 
-def _batches(
+def batches(
   stage: Trained, held_out: Examples, vae: Trained | None, devices: Devices
 ) -> Iterator[dict[str, np.ndarray]]:
+  """The examples in equal batches of the size the stage was trained with, as its objective reads them."""
   total = len(held_out.captions)
   size = min(stage.batch, total)
   for begin in range(0, total - size + 1, size):

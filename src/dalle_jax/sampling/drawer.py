@@ -75,30 +75,33 @@ class Drawer:
     given_CP: Int[np.ndarray, "C P"] | None = None,
     against_CT: Int[np.ndarray, "C T"] | None = None,
     rankers: Mapping[str, Weighted] | None = None,
+    numbers_C: Int[np.ndarray, " C"] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> Iterator[Drawn]:
     """Draws `num` samples of each caption (token ids) and yields them caption by caption, in order.
 
-    A sample depends on the seed, its caption's place in `text_CT` and its own number, not on `batch`. Memory holds one
-    batch of caches and pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that
-    are not drawn, negative where one is; against_CT: see `generate`; rankers: what ranks them, CLIP where there is one
-    if None. progress: called after each batch with how many pictures it brought.
+    A sample depends on the seed, its caption's number and its own, not on `batch`. Memory holds one batch of caches and
+    pictures, and of each caption the pictures of the `keep` best (None: all). given_CP: codes that are not drawn,
+    negative where one is; against_CT: see `generate`; rankers: what ranks them, CLIP where there is one if None;
+    numbers_C: of the captions, where these are some of more; their places in `text_CT` if None. progress: called after
+    each batch with how many pictures it brought.
     """
     rankers = self.rankers() if rankers is None else rankers
     captions, samples = self._plan(text_CT.shape[0], num)
     key = seeded(seed)
     for first in range(0, text_CT.shape[0], captions):
       # A last, smaller batch would be compiled anew, so it is filled up with its last caption.
-      numbers_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)
+      place_C = np.minimum(np.arange(first, first + captions), text_CT.shape[0] - 1)
+      number_C = place_C if numbers_C is None else numbers_C[place_C]
       wanted = min(captions, text_CT.shape[0] - first)
       codes, scores = [], {name: [] for name in rankers}
       for start in range(0, num, samples):
         sample_S, fresh = np.arange(start, start + samples), min(samples, num - start)
-        given = None if given_CP is None else given_CP[numbers_C]
-        against = None if against_CT is None else against_CT[numbers_C]
-        codes_CSP = self._codes(text_CT[numbers_C], key, numbers_C, sample_S, sampling, given, against)
+        given = None if given_CP is None else given_CP[place_C]
+        against = None if against_CT is None else against_CT[place_C]
+        codes_CSP = self._codes(text_CT[place_C], key, number_C, sample_S, sampling, given, against)
         codes.append(codes_CSP[:wanted, :fresh])
-        for name, found_CS in self.scores(numbers_C, text_CT[numbers_C], codes_CSP, rankers).items():
+        for name, found_CS in self.scores(place_C, text_CT[place_C], codes_CSP, rankers).items():
           scores[name].append(found_CS[:wanted, :fresh])
         if progress:
           progress(wanted * fresh)

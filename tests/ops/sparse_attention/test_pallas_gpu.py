@@ -62,6 +62,7 @@ def assert_as_near_as_dense(pattern, inputs, lengths=None, **how):
   return got
 
 
+@pytest.mark.slow
 def test_values_and_cotangents_are_as_near_to_float32_as_dense_attention():
   pattern = Pattern(text=4, grid=5, kind="conv", kernel=3)
   inputs = drawn(pattern)

@@ -1,0 +1,152 @@
+"""OUT/index.html: a result's figures, plots and pictures, and every protocol; its PNGs are in OUT/page/.
+
+N pictures, C captions, H W pixels, h w code grid.
+"""
+
+import dataclasses
+import html
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dalle_jax.data.scratch import FULL
+from dalle_jax.errors import StorageError, UserError
+from dalle_jax.evaluation import plots as shared
+from dalle_jax.evaluation.metrics import plots, protocol, result
+from dalle_jax.evaluation.metrics.figures import Figure
+from dalle_jax.evaluation.metrics.result import Measured
+from dalle_jax.sampling import static_page
+from dalle_jax.sampling.gallery import save_picture
+
+Pictures = UInt8[np.ndarray, "N H W 3"]
+Drawn = UInt8[np.ndarray, "C H W 3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Looks:
+  """What there is to look at: reconstructions beside their originals, drawn pictures with their captions, the loss.
+
+  drawn: by the setting they were drawn with; nats_hw: the mean loss of each cell of the grid of codes.
+  """
+
+  pairs: tuple[Pictures, Pictures] | None = None
+  captions: tuple[str, ...] = ()
+  drawn: tuple[tuple[str, Drawn], ...] = ()
+  nats_hw: Float[np.ndarray, "h w"] | None = None
+
+
+def write(out: Path, measured: Sequence[Measured], looks: Looks, *, title: str, notes: Sequence[str]) -> Path:
+  """Writes the page and returns its path. Raises UserError where it can't be written, StorageError on a full disk."""
+  figures, folder = [each.figure for each in measured], out / "page"
+  try:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    sections = [
+      *(f'<p class="note">{html.escape(note)}</p>' for note in notes),
+      _table(figures),
+      *_sweep(figures, folder),
+      *_blur(figures, folder),
+      *_drawn(looks, folder),
+      *_pairs(looks, folder),
+      *_cells(looks, folder),
+      *_protocols(measured),
+    ]
+    page = out / "index.html"
+    page.write_text(static_page.page(title, sections))
+  except OSError as error:
+    said = f"cannot write the page to {out}: {error.strerror or error}"
+    raise (StorageError if error.errno in FULL else UserError)(said) from error
+  return page
+
+
+def _table(figures: Sequence[Figure]) -> str:
+  columns, notes = result.head(figures), result.notes(figures)
+  rows = [[html.escape(text) for text in result.row(each, columns, notes)] for each in figures]
+  told = [f'<p class="note">({i}) {html.escape(note)}</p>' for i, note in enumerate(notes, start=1)]
+  table = static_page.table(columns, rows, reference=[each.of == "real" for each in figures])
+  return "<h2>Figures</h2>" + table + "".join(told)
+
+
+def _sweep(figures: Sequence[Figure], folder: Path) -> list[str]:
+  """Of a sweep, every pair of metrics that are told of all settings at radius 0: two that pull against each other."""
+  own = [each for each in figures if each.setting and not each.blur and not each.excluded]
+  metrics = list(dict.fromkeys(each.metric for each in own if not each.metric.startswith("composition_")))
+  sections = []
+  for i, first in enumerate(metrics):
+    for second in metrics[i + 1 :]:
+      by_setting = {(each.metric, each.setting): each for each in own}
+      names = [each.setting for each in own if each.metric == first]
+      points = [
+        (name, by_setting[first, name], by_setting[second, name]) for name in names if (second, name) in by_setting
+      ]
+      if len(points) > 1:
+        best, file = plots.front(points), f"sweep-{first}-{second}"
+        shared.save(plots.pareto(points, best), folder / file, size=(6.4, 4.2))
+        sections.append(_plot(file, f"{first} and {second} of each way to draw"))
+        kept = ", ".join(name for (name, _, _), chosen in zip(points, best) if chosen)
+        sections.append(f'<p class="note">No other setting beats {html.escape(kept)} in both.</p>')
+  return ["<h2>Ways to draw</h2>", *sections] if sections else []
+
+
+def _blur(figures: Sequence[Figure], folder: Path) -> list[str]:
+  metrics = dict.fromkeys(each.metric for each in figures if each.blur)
+  for metric in metrics:
+    shared.save(plots.over_blur(figures, metric), folder / f"blur-{metric}")
+  drawn = [_plot(f"blur-{metric}", f"{metric} by blur radius") for metric in metrics]
+  return ["<h2>Without fine detail</h2>", f'<div class="figures">{"".join(drawn)}</div>'] if drawn else []
+
+
+def _drawn(looks: Looks, folder: Path) -> list[str]:
+  sections = []
+  for number, (setting, images_NHWC) in enumerate(looks.drawn):
+    figures = []
+    for i, (caption, image_HWC) in enumerate(zip(looks.captions, images_NHWC)):
+      save_picture(image_HWC, folder / f"drawn-{number}-{i:02d}.png")
+      figures.append(static_page.figure(f"page/drawn-{number}-{i:02d}.png", html.escape(caption), alt=caption))
+    sections += [
+      f"<h3>{html.escape(setting)}</h3>" if setting else "",
+      f'<div class="pictures">{"".join(figures)}</div>',
+    ]
+  return ["<h2>Drawn</h2>", *sections] if sections else []
+
+
+def _pairs(looks: Looks, folder: Path) -> list[str]:
+  if looks.pairs is None:
+    return []
+  figures = []
+  for i, pair in enumerate(zip(*looks.pairs)):
+    for kind, image_HWC in zip(("picture", "reconstructed"), pair):
+      save_picture(image_HWC, folder / f"{kind}-{i:02d}.png")
+      figures.append(static_page.figure(f"page/{kind}-{i:02d}.png", kind, width=96, alt=kind))
+  return ["<h2>Reconstructions</h2>", f'<div class="pictures">{"".join(figures)}</div>']
+
+
+def _cells(looks: Looks, folder: Path) -> list[str]:
+  if looks.nats_hw is None:
+    return []
+  shared.save(plots.by_cell(looks.nats_hw), folder / "cells", size=(4.4, 3.6))
+  return ["<h2>Where the loss is</h2>", _plot("cells", "mean loss of each cell of the grid", width=440)]
+
+
+def _protocols(measured: Sequence[Measured]) -> list[str]:
+  by_identity = {protocol.identity(each.protocol): each.protocol for each in measured}
+  names = {
+    key: ", ".join(dict.fromkeys(each.figure.metric for each in measured if protocol.identity(each.protocol) == key))
+    for key in by_identity
+  }
+  return [
+    "<h2>How it was measured</h2>",
+    *(
+      f"<details><summary>{html.escape(names[key])}</summary>"
+      f"<pre>{html.escape(json.dumps(about, indent=2))}</pre></details>"
+      for key, about in by_identity.items()
+    ),
+  ]
+
+
+def _plot(file: str, alt: str, width: int = 620) -> str:
+  return static_page.plot(f"page/{file}-light.png", f"page/{file}-dark.png", alt, width)

@@ -1,0 +1,120 @@
+"""What looks at pictures for the figures asked for: Inception and CLIP with their weights, and what to know of them."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+import PIL
+from jaxtyping import Float, UInt8
+
+from dalle_jax import published, reference
+from dalle_jax.convert.published import INCEPTION
+from dalle_jax.errors import UserError
+from dalle_jax.evaluation import exclusion, features
+from dalle_jax.evaluation import reference as statistics
+from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
+from dalle_jax.evaluation.reference import Reference
+from dalle_jax.evaluation.report import Trained, find
+from dalle_jax.evaluation.resize import named
+from dalle_jax.measure.asked import OF_CLIP, OF_INCEPTION
+from dalle_jax.measure.run import Run
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.sampling import rerank
+
+OWN_CLIP = "the run's own CLIP"
+
+
+def networks(run: Run) -> Networks:
+  """The networks that the metrics need. Raises UserError saying which weights lack, and where they come from."""
+  found = Networks()
+  if wanted := run.asked.of(OF_INCEPTION):
+    if not run.asked.inception:
+      raise UserError(
+        f"{wanted[0]} looks through Inception v3: name its weights, --inception {INCEPTION.file} (to be had at "
+        f"{INCEPTION.url}), or what `dalle convert` made of them"
+      )
+    found = dataclasses.replace(found, inception=_inception(run))
+  if wanted := run.asked.of(OF_CLIP):
+    own = find(run.stages, ClipContrastive)
+    if not run.asked.clip and own is None:
+      raise UserError(
+        f"{wanted[0]} looks through CLIP, and none is trained in this run: name a published one, --clip DIR"
+      )
+    clip = _published(run) if run.asked.clip else _own(run, own)
+    found = dataclasses.replace(found, clip=clip)
+  return found
+
+
+def references(run: Run) -> dict[float | int, Reference]:
+  """The statistics named, by the radius that their pictures were blurred by. Raises UserError for two of one radius."""
+  found: dict[float | int, Reference] = {}
+  for file in run.asked.references:
+    read = statistics.load(file)
+    radius = (read.protocol or {}).get("blur", 0)
+    if radius in found:
+      raise UserError(f"two references of blur radius {radius:g}: name one for each radius")
+    found[radius] = read
+  return found
+
+
+def excluded(run: Run) -> Run:
+  """The run with the exclusion list asked for. Raises UserError where it is of other data."""
+  if not run.asked.exclude:
+    return run
+  found = exclusion.read(run.asked.exclude)
+  keep_N = exclusion.keep(found, run.prepared, run.split)
+  facts = {
+    "training": found.training["digest"],
+    "embedding": found.embedding,
+    "threshold": found.threshold,
+    "pictures": len(found.excluded),
+  }
+  return dataclasses.replace(run, keep_N=keep_N, exclusion=facts)
+
+
+def notes(run: Run) -> Iterator[str]:
+  """What a reader must know of the figures."""
+  by_clip = any(setting.best_of > 1 for _, setting in run.asked.settings) and "clip" in (run.asked.rank or "clip")
+  if by_clip and run.asked.of(OF_CLIP) and not run.asked.clip:
+    yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
+
+
+def _inception(run: Run) -> Features:
+  network, resize = reference.network(run.asked.inception), named(run.asked.resize)
+  params = jax.device_put(network.params) if run.devices.mesh is None else network.params
+
+  def look(images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> tuple[np.ndarray, np.ndarray]:
+    parts = []
+    for rows in run.devices.batches(len(images_BHWC), run.asked.batch):
+      parts.append(features.features(params, images_BHWC[rows], resize, devices=run.devices))
+    return tuple(np.concatenate(each)[: len(images_BHWC)] for each in zip(*parts))
+
+  return Features(about={"network": network.kind, "weights": network.digest, **resize.protocol()}, look=look)
+
+
+def _own(run: Run, stage: Trained) -> Contrastive:
+  cfg, params, words = stage.objective.model, stage.params, run.words
+
+  def pictures(images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B E"]:
+    parts = [
+      np.asarray(rerank.embed_pictures(params, cfg, run.devices.put(images_BHWC[rows])))
+      for rows in run.devices.batches(len(images_BHWC), run.asked.batch)
+    ]
+    return np.concatenate(parts)[: len(images_BHWC)]
+
+  def captions(texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
+    text_NT = np.stack([np.asarray(words.ids(text)) for text in texts])
+    parts = [
+      np.asarray(rerank.embed_captions(params, cfg, run.devices.put(text_NT[rows])))
+      for rows in run.devices.batches(len(texts), run.asked.batch)
+    ]
+    return np.concatenate(parts)[: len(texts)]
+
+  return Contrastive(about={"network": OWN_CLIP, "sha256": stage.digest}, pictures=pictures, captions=captions)
+
+
+def _published(run: Run) -> Contrastive:
+  clip = published.clip(run.asked.clip, run.devices, run.asked.batch)
+  about = {"network": "CLIP", "sha256": clip.digest, "pixels": f"short side by bicubic of Pillow {PIL.__version__}"}
+  return Contrastive(about=about, pictures=clip.embed_images, captions=clip.embed_texts)
