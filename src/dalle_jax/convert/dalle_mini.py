@@ -42,15 +42,17 @@ def read(arrays: Mapping[str, np.ndarray], image: int = 256) -> tuple[VqganConfi
 
 def _of_flax(arrays: Names, image: int) -> VqganConfig:
   levels = taming.count(arrays, "encoder.down_{}.block_0.conv1.kernel")
-  width = arrays.shape("encoder.conv_in.kernel")[-1]
-  vocab, code_dim = arrays.shape("quantize.embedding.embedding")
+  width = taming.shape_of(arrays, "encoder.conv_in.kernel", 4)[-1]
+  vocab, code_dim = taming.shape_of(arrays, "quantize.embedding.embedding", 2)
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays.shape("decoder.conv_in.kernel")[2],
+    latent=taming.shape_of(arrays, "decoder.conv_in.kernel", 4)[2],
     width=width,
-    multiples=tuple(arrays.shape(f"encoder.down_{i}.block_0.conv1.kernel")[-1] // width for i in range(levels)),
+    multiples=tuple(
+      taming.shape_of(arrays, f"encoder.down_{i}.block_0.conv1.kernel", 4)[-1] // width for i in range(levels)
+    ),
     blocks=taming.count(arrays, "encoder.down_0.block_{}.conv1.kernel"),
     attention=tuple(i for i in range(levels) if f"encoder.down_{i}.attn_0.q.kernel" in arrays),
     all_attention=True,
@@ -60,15 +62,17 @@ def _of_flax(arrays: Names, image: int) -> VqganConfig:
 
 def _of_decoder(arrays: Names, image: int) -> VqganConfig:
   levels = taming.count(arrays, "decoder.up.{}.block.0.conv1.weight")
-  width = arrays.shape("decoder.up.0.block.0.conv1.weight")[0]
-  vocab, code_dim = arrays.shape("embedding.weight")
+  width = taming.shape_of(arrays, "decoder.up.0.block.0.conv1.weight", 4)[0]
+  vocab, code_dim = taming.shape_of(arrays, "embedding.weight", 2)
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays.shape("decoder.conv_in.weight")[1],
+    latent=taming.shape_of(arrays, "decoder.conv_in.weight", 4)[1],
     width=width,
-    multiples=tuple(arrays.shape(f"decoder.up.{i}.block.0.conv1.weight")[0] // width for i in range(levels)),
+    multiples=tuple(
+      taming.shape_of(arrays, f"decoder.up.{i}.block.0.conv1.weight", 4)[0] // width for i in range(levels)
+    ),
     blocks=taming.count(arrays, "decoder.up.0.block.{}.conv1.weight") - 1,
     attention=tuple(i for i in range(levels) if f"decoder.up.{i}.attn.0.q.weight" in arrays),
     low=0.0,

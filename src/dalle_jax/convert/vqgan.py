@@ -53,20 +53,28 @@ def read(arrays: Mapping[str, np.ndarray], image: int = 256) -> tuple[VqganConfi
 
 def config_of(arrays: Names, image: int) -> VqganConfig:
   """What the names and shapes tell. Raises UserError where they are no VQGAN's."""
-  width, gumbel = arrays.shape("encoder.conv_in.weight")[0], "quantize.proj.weight" in arrays
+  width, gumbel = shape_of(arrays, "encoder.conv_in.weight", 4)[0], "quantize.proj.weight" in arrays
   levels = count(arrays, "encoder.down.{}.block.0.conv1.weight")
-  vocab, code_dim = arrays.shape(f"quantize.{'embed' if gumbel else 'embedding'}.weight")
+  vocab, code_dim = shape_of(arrays, f"quantize.{'embed' if gumbel else 'embedding'}.weight", 2)
   return VqganConfig(
     image=image,
     vocab=vocab,
     code_dim=code_dim,
-    latent=arrays.shape("decoder.conv_in.weight")[1],
+    latent=shape_of(arrays, "decoder.conv_in.weight", 4)[1],
     width=width,
-    multiples=tuple(arrays.shape(f"encoder.down.{i}.block.0.conv1.weight")[0] // width for i in range(levels)),
+    multiples=tuple(shape_of(arrays, f"encoder.down.{i}.block.0.conv1.weight", 4)[0] // width for i in range(levels)),
     blocks=count(arrays, "encoder.down.0.block.{}.conv1.weight"),
     attention=tuple(i for i in range(levels) if f"encoder.down.{i}.attn.0.q.weight" in arrays),
     gumbel=gumbel,
   )
+
+
+def shape_of(arrays: Names, name: str, rank: int) -> tuple[int, ...]:
+  """An array's shape. Raises UserError where it is missing, empty, or has another number of axes."""
+  shape = arrays.shape(name)
+  if len(shape) != rank or 0 in shape:
+    raise UserError(f"the array {name} is {shape}, wanted {rank} axes, none of them empty")
+  return shape
 
 
 def count(names: Iterable[str], pattern: str) -> int:
