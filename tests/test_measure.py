@@ -1,7 +1,6 @@
 """`dalle eval --metrics`, from a workdir and its data to eval.json and a page; ended in the middle, it goes on."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, reference
-from dalle_jax.evaluation.metrics import result
+from dalle_jax.evaluation.metrics import comparison, result
 from dalle_jax.measure import asked, run, samples
 from dalle_jax.measure.asked import Asked, Setting, sweep
 from dalle_jax.sampling.choose import SamplingConfig
@@ -137,16 +136,18 @@ def test_other_figures_of_the_same_pictures_draw_nothing_anew(place, whole, monk
 
 
 def test_a_caption_is_drawn_as_it_is_among_more(place, tmp_path):
-  few, more = (
-    samples._rows(
-      run.begin(
-        tiny_run.Workdir.open(place / "run"), Asked(metrics=("fid",), pictures=n), tmp_path, data=place / "data"
-      )
-    )
-    for n in (5, TESTED)
-  )
-  assert set(few) < set(more)
-  assert more.tolist() == list(range(TESTED))
+  codes, rows = {}, {}
+  for n in (5, 8):
+    wanted = Asked(metrics=("composition",), pictures=n, batch=4)
+    opened = run.begin(tiny_run.Workdir.open(place / "run"), wanted, tmp_path / str(n), data=place / "data")
+    rows[n] = samples._rows(opened)
+    measured(place, wanted, tmp_path / str(n))
+    [file] = [file for file in (tmp_path / str(n)).glob("parts/*/*.npz") if "codes" in np.load(file).files]
+    codes[n] = np.load(file)["codes"]
+  assert set(rows[5]) < set(rows[8])
+  shared = np.isin(rows[8], rows[5])
+  np.testing.assert_array_equal(codes[8][shared], codes[5])
+  assert len(np.unique(codes[5], axis=0)) > 1
 
 
 @pytest.mark.slow
@@ -165,7 +166,20 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
   [
     (["--metrics", "FID"], "got --metrics FID, wanted some of nll, elb"),
     (["--metrics", "fid"], "fid looks through Inception v3: name its weights, --inception pt_inception"),
-    (["--metrics", "psnr", "--sweep", "guidance=1,2"], "got --sweep, and no figure of drawn pictures is asked for"),
+    (["--metrics", "psnr", "--sweep", "guidance=1,2"], "got --sweep, or a way to draw, which psnr does not read"),
+    (["--metrics", "psnr", "loss", "--blur", "0", "4"], "got --blur, which psnr loss does not read"),
+    (["--metrics", "psnr", "--clip", "nowhere"], "got --clip, which psnr does not read: leave it out, or add fd_clip"),
+    (["--metrics", "clip_score", "--resize", "tensorflow"], "got --resize, which clip_score does not read"),
+    (["--metrics", "clip_score", "--reference", "r.npz"], "got --reference, which clip_score does not read"),
+    (["--metrics", "composition", "--blur", "nan"], "got --blur nan, wanted radii of 0 or more"),
+    (["--metrics", "composition", "--blur", "1", "1.0000001"], "wanted radii of 0 or more, each once"),
+    (["--metrics", "composition", "--seed", "-1"], "got --seed -1, wanted 0 to"),
+    (["--metrics", "composition", "--sweep", "top_p=0,1"], "got top_p=0.0, wanted more than 0"),
+    (["--metrics", "is", "--inception", "INCEPTION", "--pictures", "9"], "is wants 10 pictures at least, got 9"),
+    (["--metrics", "clip_score", "--pictures", "1"], "clip_score wants 2 pictures at least, got 1"),
+    (["--metrics", "psnr", "--stage", "transformer"], "got --stage transformer, of which psnr says nothing"),
+    (["--metrics", "psnr", "--out", "gs://bucket/x"], "got --out gs:/bucket/x, wanted a directory of this machine"),
+    (["--metrics", "psnr", "--out", "FOLDER"], "holds something that is no earlier result: take another --out"),
     (["--metrics", "composition", "--sweep", "guidance"], "got --sweep guidance, wanted each of guidance, temperature"),
     (["--metrics", "composition", "--sweep", "guidance=1,x"], "got --sweep guidance=1,x, wanted numbers"),
     (["--metrics", "composition", "--blur", "-1"], "got --blur -1, wanted radii of 0 or more"),
@@ -179,9 +193,10 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
     (["--metrics", "psnr", "--out", "FILE"], "it is a file; take another --out"),
   ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(place, tmp_path, capsys, argv, says):
+def test_a_mistake_is_one_line_and_nothing_is_written(place, inception, tmp_path, capsys, argv, says):
   (tmp_path / "file").write_text("")
-  argv = [str(tmp_path / "file") if arg == "FILE" else arg for arg in argv]
+  names = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path), "INCEPTION": str(inception)}
+  argv = [names.get(arg, arg) for arg in argv]
   out = [] if "--out" in argv else ["--out", str(tmp_path / "out")]
   assert cli.main(["eval", str(place / "run"), "--data", str(place / "data"), *argv, *out]) == 2
   [line] = capsys.readouterr().err.splitlines()
@@ -199,7 +214,7 @@ def test_a_stages_own_figures_and_their_comparison(place, tmp_path, capsys):
   assert "rfid" not in told
   names = [str(tmp_path / seed) for seed in ("0", "1")]
   assert cli.main(["compare", *names]) == 2
-  assert "was not measured alike: seed: 0 / 1" in capsys.readouterr().err
+  assert "elb_hard was not measured alike: seed: 0 / 1" in capsys.readouterr().err
   assert cli.main(["compare", *names, "--across", "seed"]) == 0
   assert "psnr" in capsys.readouterr().out
 
@@ -254,12 +269,22 @@ def test_every_figure_is_told_without_the_pictures_of_a_list_too(place, tmp_path
   examples = {each.figure.key: each.figure.examples for each in done.measured}
   for each in done.measured:
     assert each.figure.examples == TESTED - each.figure.excluded
-    assert each.figure.excluded in (0, 3)
-    assert (each.protocol["exclusion"] is None) == (not each.figure.excluded)
+    assert each.figure.excluded == (3 if each.figure.without_list else 0)
+    assert (each.protocol["exclusion"] is None) == (not each.figure.without_list)
   assert len({key[:-1] for key in examples}) * 2 == len(examples)
   psnr = {each.figure.excluded: each for each in done.measured if each.figure.metric == "psnr"}
   assert psnr[0].figure.value != psnr[3].figure.value
   assert psnr[3].protocol["exclusion"]["threshold"] == 0.8
+
+
+def test_a_list_that_leaves_none_of_these_out_is_told_as_such(place, tmp_path):
+  told = {"digest": open_prepared(place / "data").digest(), "split": "test", "place": "data"}
+  nothing = exclusion.Exclusion(training={"digest": "t"}, evaluation=told, embedding={}, threshold=1.0, excluded=())
+  (tmp_path / "exclude.json").write_text(nothing.as_json())
+  wanted = Asked(metrics=("psnr",), batch=4, exclude=str(tmp_path / "exclude.json"))
+  done = measured(place, wanted, tmp_path / "out")
+  assert len({each.figure.key for each in done.measured}) == len(done.measured) == 4
+  assert comparison.compare(done.measured, done.measured)
 
 
 def test_what_a_sweep_tries_is_every_combination():
@@ -294,9 +319,7 @@ def test_a_killed_measurement_goes_on_to_the_same_figures(place, whole, tmp_path
   assert kept
   subprocess.run(argv, env=env, check=True, stdout=subprocess.DEVNULL)
   assert all(file.stat().st_mtime_ns == before for file, before in kept.items())
-  found = {
-    each["metric"]: each["value"] for each in json.loads((tmp_path / "out" / "eval.json").read_text())["figures"]
-  }
-  wanted = {each.figure.metric: each.figure.value for each in whole[0].measured}
+  found = {each.figure.key: each.figure.value for each in result.read(tmp_path / "out" / "eval.json")}
+  wanted = values(whole[0])
   assert found.keys() == wanted.keys()
   np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), rtol=1e-4, atol=1e-6)

@@ -60,6 +60,7 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
       CHECKS[name](cfg, kept)
   except UserError as error:
     raise UserError(f"{shown} as {name}: {error}") from error
+  _check_names(kept)
   with scratch_for(out) as scratch:
     whole = scratch / "whole"
     whole.mkdir()
@@ -75,6 +76,15 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
     digest=digest,
     kept=tuple(path.name for path in kept),
   )
+
+
+def _check_names(kept: Sequence[Path]) -> None:
+  """Raises UserError where files kept beside the weights would stand in each other's place, or in that of ours."""
+  names = [weights.WEIGHTS, weights.CONFIG]
+  for path in kept:
+    if path.name in names:
+      raise UserError(f"{path} would be kept as {path.name}, and there is one: give it another name, or leave it out")
+    names.append(path.name)
 
 
 def check_out(out: Path) -> None:

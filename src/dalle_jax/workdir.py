@@ -34,7 +34,19 @@ from dalle_jax.training.checkpoint import Checkpoints
 FREE = ("data", "mesh.", "rules.", "workers")
 TOKENIZER = "tokenizer.model"
 # What of a workdir in a bucket is copied only where it is asked for.
-BIG = ("codes", "xla_cache", "tensorboard", "pictures", "profile", "samples", "scores", "probes", "raven", "page")
+BIG = (
+  "codes",
+  "xla_cache",
+  "tensorboard",
+  "pictures",
+  "profile",
+  "samples",
+  "scores",
+  "probes",
+  "raven",
+  "page",
+  "metrics",
+)
 FREE_OF_A_STAGE = (".save_every", ".keep", ".keep_every", ".keep_best", ".log_every", ".show_every")
 
 

@@ -61,12 +61,6 @@ def test_a_text_that_is_as_near_counts_as_nearer():
   assert (r_precision.among_all(vectors(3, 1, 8), texts, np.arange(3)).ranks_CS == 100).all()
 
 
-def test_the_same_text_is_one_candidate():
-  texts, own = r_precision.different(["a", "b", "a", "c", "b"])
-  assert texts == ["a", "b", "c"]
-  np.testing.assert_array_equal(own, [0, 1, 0, 2, 1])
-
-
 def test_more_candidates_than_texts_are_an_error():
   with pytest.raises(ValueError, match="got 100 candidates and 99 different captions"):
     r_precision.among_drawn(vectors(3, 1, 8), vectors(99, 8), np.arange(3), seed=0)

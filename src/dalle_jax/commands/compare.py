@@ -36,7 +36,10 @@ def run(argv: list[str]) -> int:
   from dalle_jax.evaluation.metrics import comparison, result
 
   read = [result.read(_file(name)) for name in (a, b)]
-  print(f"first: {a}\nsecond: {b}\n")
+  print(f"first: {a}\nsecond: {b}")
+  for line in comparison.ran_on(*read):
+    print(line)
+  print()
   print(comparison.as_text(comparison.compare(*read, across=given.across)))
   return 0
 

@@ -16,7 +16,7 @@ usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...
   of drawn pictures    fid kid is fd_clip clip_score r_precision composition
        [--pictures 30000] [--best-of 1] [--rank clip] [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
        [--blur 0 1 2 4 8] [--sweep guidance=1,3,5 temperature=0.85,1]
-       [--inception DIR] [--resize clean] [--reference FILE ...] [--clip DIR]
+       [--inception DIR] [--resize clean] [--features 2048] [--reference FILE ...] [--clip DIR]
 
 Prints a table, and writes eval.json, plots and a page into WORKDIR/metrics, or --out. Ended at any moment, the same
 command goes on where it was. `dalle compare` puts two results beside each other.
@@ -59,6 +59,8 @@ class Flags:
   """Inception's converted weights (`dalle convert`), for fid, kid, is and rfid."""
   resize: str = "clean"
   """How pictures get to Inception's size: clean, pytorch-fid or tensorflow; figures of two do not compare."""
+  features: int = 2048
+  """Numbers of each picture: 64, 192, 768 or 2048. Fewer are no published figure, and want fewer pictures."""
   reference: tuple[str, ...] = ()
   """Statistics that `dalle reference` wrote, a file for each radius; the split's own pictures if not said."""
   clip: str = ""
@@ -109,6 +111,7 @@ def run(directory: str, argv: list[str]) -> int:
     rank=given.rank,
     inception=given.inception,
     resize=given.resize,
+    features=given.features,
     clip=given.clip,
     references=given.reference,
     exclude=given.exclude,

@@ -10,7 +10,7 @@ N examples of a split.
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,55 +97,7 @@ def read(file: str | Path) -> Exclusion:
     raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:60]} is not as it was written") from error
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Without:
-  """A prepared data set of whose one split only some examples stay: what evaluation reads in place of the whole one."""
-
-  prepared: Prepared
-  split: str
-  rows_M: np.ndarray
-
-  @property
-  def splits(self) -> tuple[str, ...]:
-    return self.prepared.splits
-
-  def source(self, split: str) -> "Kept":
-    """The split's examples that stay; of another split all."""
-    source = self.prepared.source(split)
-    return Kept(source, self.rows_M if split == self.split else np.arange(len(source)))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Kept(Sequence):
-  """Some examples of a split."""
-
-  source: Any
-  rows_M: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.rows_M)
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return self.source[int(self.rows_M[index])]
-
-  def captions(self) -> Iterator[list[str]]:
-    """Each example's captions."""
-    wanted = set(self.rows_M.tolist())
-    return (each for row, each in enumerate(self.source.captions()) if row in wanted)
-
-
 def keep(exclusion: Exclusion, prepared: Prepared, split: str) -> Bool[np.ndarray, " N"]:
   """Which examples of a prepared split stay. Raises UserError as `Exclusion.keep`."""
   source = prepared.source(split)
   return exclusion.keep([source.key(i) for i in range(len(source))], digest=prepared.digest(), split=split)
-
-
-def without(prepared: Prepared, exclusion: Exclusion, split: str) -> Without:
-  """The data without what the list names of this split.
-
-  Raises UserError where the list does not belong to the data or the split, or names all pictures there are.
-  """
-  rows_M = np.flatnonzero(keep(exclusion, prepared, split))
-  if not len(rows_M):
-    raise UserError(f"the list of pictures to leave out names all pictures of the split {split}: none would be left")
-  return Without(prepared, split, rows_M)

@@ -86,15 +86,19 @@ def between(one: Statistics, other: Statistics) -> float:
   return distance(one.mean_D, one.covariance_DD, other.mean_D, other.covariance_DD)
 
 
-def caveat(pictures: int, dim: int) -> str | None:
-  """One line where so few pictures say little about so many dimensions, None where there are enough."""
+def caveat(pictures: int, dim: int, what: str = "fid") -> str | None:
+  """One line where so few pictures say little about so many dimensions, None where there are enough.
+
+  what: the figure's name; of fid it says what to take instead.
+  """
   if pictures < dim + 1:
+    instead = ": take kid, which is unbiased at any number, or --features 64" if what == "fid" else ""
     return (
-      f"FID of {pictures} pictures means nothing: the covariance of {dim} features wants {dim + 1} at least, and "
-      f"10,000 for figures that compare; use KID, which is unbiased at any number, or features of fewer numbers"
+      f"{what} of {pictures} pictures means nothing, as the covariance of {dim} features wants {dim + 1} at least, and "
+      f"10,000 for figures that compare{instead}"
     )
   if pictures < 10_000:
-    return f"FID of {pictures} pictures is too high by a bias that falls as 1/N: compare it at this number alone"
+    return f"{what} of {pictures} pictures is too high by a bias that falls as 1/N: compare it at this number alone"
   return None
 
 

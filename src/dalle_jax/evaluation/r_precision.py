@@ -9,7 +9,6 @@ C captions, S pictures of each, M different texts, E CLIP's space, K candidates.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,12 +34,6 @@ class Ranked:
   def chance(self, nearest: int = 1) -> float:
     """What pictures of nothing in particular would reach."""
     return min(1.0, nearest / self.candidates)
-
-
-def different(texts: Sequence[str]) -> tuple[list[str], Int[np.ndarray, " C"]]:
-  """The texts without repetition, in order, and which of them each is: what is embedded, and `own_C` below."""
-  numbers = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-  return list(numbers), np.array([numbers[text] for text in texts], np.int64)
 
 
 def among_drawn(

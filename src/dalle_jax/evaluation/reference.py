@@ -8,6 +8,7 @@ N pictures, D dimensions.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -29,7 +30,7 @@ UNKNOWN = "unknown: the file tells its mean and covariance alone"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-  """digest: SHA-256 of the file. None where the file does not tell: pictures, protocol, features_ND."""
+  """digest: SHA-256 of mean and covariance. None where the file does not tell: pictures, protocol, features_ND."""
 
   mean_D: Float[np.ndarray, " D"]
   covariance_DD: Float[np.ndarray, "D D"]
@@ -43,8 +44,12 @@ class Reference:
     return len(self.mean_D)
 
   def told(self) -> dict[str, Any]:
-    """What a result says of what it was compared with."""
-    return {"sha256": self.digest, "pictures": self.pictures, "protocol": self.protocol or UNKNOWN}
+    """What a result says of what it was compared with: not where the pictures lay, nor which version looked at them."""
+    if self.protocol is None:
+      return {"sha256": self.digest, "pictures": self.pictures, "protocol": UNKNOWN}
+    about = {name: value for name, value in self.protocol.items() if name not in ("versions", "pictures")}
+    pictures = {name: value for name, value in dict(self.protocol.get("pictures", {})).items() if name != "place"}
+    return {"sha256": self.digest, "pictures": self.pictures, "protocol": {**about, "pictures": pictures}}
 
   def distance(self, other: Statistics) -> float:
     """FID of other pictures. Raises UserError where their features are of another dimension, or they are too few."""
@@ -67,7 +72,10 @@ def save(
   protocol: Mapping[str, Any],
   features_ND: Float[np.ndarray, "N D"] | None = None,
 ) -> str:
-  """Writes the file, whole or not at all. Returns its SHA-256. Raises UserError as `check`, or where it can't write."""
+  """Writes the file, whole or not at all. Returns the statistics' SHA-256.
+
+  Raises UserError as `check`, or where it can't write.
+  """
   check(file)
   arrays = {"mu": statistics.mean_D, "sigma": statistics.covariance_DD, "pictures": np.int64(statistics.pictures)}
   arrays["protocol"] = np.array(json.dumps(dict(protocol)))
@@ -77,7 +85,7 @@ def save(
   np.savez(data, **arrays)
   try:
     places.write(file, data.getvalue())
-    return places.sha256(file)
+    return _digest(statistics.mean_D, statistics.covariance_DD)
   except OSError as error:
     raise UserError(f"cannot write {file}: {error.strerror}") from error
 
@@ -90,7 +98,6 @@ def load(file: str | Path) -> Reference:
       found = {name: arrays[name] for name in arrays.files}
     protocol = json.loads(str(found["protocol"])) if "protocol" in found else None
     pictures = int(found["pictures"]) if "pictures" in found else None
-    digest = places.sha256(file)
   except FileNotFoundError:
     raise UserError(f"no file {file}: `dalle reference PICTURES --out {file}` makes it") from None
   except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
@@ -104,11 +111,15 @@ def load(file: str | Path) -> Reference:
   return Reference(
     mean_D=mean_D,
     covariance_DD=covariance_DD,
-    digest=digest,
+    digest=_digest(mean_D, covariance_DD),
     pictures=pictures,
     protocol=protocol,
     features_ND=features_ND,
   )
+
+
+def _digest(mean_D: Float[np.ndarray, " D"], covariance_DD: Float[np.ndarray, "D D"]) -> str:
+  return hashlib.sha256(mean_D.astype(np.float64).tobytes() + covariance_DD.astype(np.float64).tobytes()).hexdigest()
 
 
 def _numbers(file: Path, found: Mapping[str, np.ndarray], name: str) -> np.ndarray:

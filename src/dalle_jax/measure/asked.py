@@ -2,10 +2,13 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from dalle_jax.errors import UserError
+from dalle_jax.evaluation.features import DIMS
+from dalle_jax.evaluation.metrics.ssim import WINDOW
 from dalle_jax.experiment import Experiment
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.first_stage import FirstStage
@@ -36,15 +39,25 @@ class Setting:
       raise UserError(f"got best_of={self.best_of}, wanted 1 (no ranking) or more")
 
 
+# What is read for some metrics alone; what their flags are called.
+READ_BY = {
+  ("pictures", "blur", "settings", "rank"): SAMPLES,
+  ("references",): ("fid", "kid"),
+  ("inception", "resize", "features"): OF_INCEPTION,
+  ("clip",): OF_CLIP,
+}
+FLAGS = {"settings": "sweep, or a way to draw", "references": "reference"}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
   """metrics: of METRICS; stage: whose, where a run has several of a kind; pictures: captions that are drawn, at most.
 
   split: None takes the one that was trained on least; blur: radii at which drawn and real pictures are looked at;
   settings: ways to draw, each with a name ("" where there is one); rank: what chooses the best of several samples;
-  inception, clip: converted weights ("" for the run's own CLIP); resize: how pictures get to Inception's size;
-  references: statistics of reference pictures, of the split itself where there is none; exclude: a list of pictures
-  that are too like training ones.
+  inception: its weights; resize: how pictures get to its size; features: how many of its numbers; clip: a published
+  one's converted weights, the run's own if ""; references: statistics of reference pictures, of the split itself where
+  there is none; exclude: a list of pictures that are too like training ones.
   """
 
   metrics: tuple[str, ...]
@@ -58,6 +71,7 @@ class Asked:
   rank: str | None = None
   inception: str = ""
   resize: str = "clean"
+  features: int = DIMS[-1]
   clip: str = ""
   references: tuple[str, ...] = ()
   exclude: str = ""
@@ -69,14 +83,32 @@ class Asked:
     for name in ("pictures", "batch"):
       if getattr(self, name) < 1:
         raise UserError(f"got --{name} {getattr(self, name)}, wanted at least 1")
-    if not self.blur or any(radius < 0 for radius in self.blur) or len(set(self.blur)) < len(self.blur):
+    if not 0 <= self.seed < 2**32:
+      raise UserError(f"got --seed {self.seed}, wanted 0 to {2**32 - 1}")
+    right = all(math.isfinite(radius) and radius >= 0 for radius in self.blur)
+    if not self.blur or not right or len({f"{radius:g}" for radius in self.blur}) < len(self.blur):
       raise UserError(f"got --blur {' '.join(f'{r:g}' for r in self.blur)}, wanted radii of 0 or more, each once")
     if self.rank and all(setting.best_of == 1 for _, setting in self.settings):
       raise UserError(f"got --rank {self.rank} with one sample a caption: add --best-of 32, or leave it out")
+    if self.exclude and self.references:
+      raise UserError("got --exclude and --reference, which holds what the list leaves out: name one of them")
+    if self.features not in DIMS or ("is" in self.metrics and self.features != DIMS[-1]):
+      raise UserError(
+        f"got --features {self.features}, wanted one of {', '.join(map(str, DIMS))}, and {DIMS[-1]} for is"
+      )
+    for fields, readers in READ_BY.items():
+      if not self.of(readers) and (unread := [each for each in fields if getattr(self, each) != DEFAULTS[each]]):
+        told = FLAGS.get(unread[0], unread[0])
+        raise UserError(
+          f"got --{told}, which {' '.join(self.metrics)} does not read: leave it out, or add {readers[0]}"
+        )
 
   def of(self, group: Sequence[str]) -> list[str]:
     """The metrics of this group that are asked for, in the group's order."""
     return [name for name in group if name in self.metrics]
+
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Asked)}
 
 
 def sweep(given: Sequence[str], setting: Setting) -> tuple[tuple[str, Setting], ...]:
@@ -99,12 +131,15 @@ def sweep(given: Sequence[str], setting: Setting) -> tuple[tuple[str, Setting], 
   for values in itertools.product(*tried.values()):
     chosen = dict(zip(tried, values))
     best_of = chosen.pop("best_of", setting.best_of)
-    sampling = dataclasses.replace(
-      setting.sampling, **{name: v or None if name[:3] == "top" else v for name, v in chosen.items()}
-    )
+    sampling = dataclasses.replace(setting.sampling, **{name: _none(name, value) for name, value in chosen.items()})
     told = " ".join(f"{name}={value:g}" for name, value in zip(tried, values))
     found.append((told, Setting(sampling=sampling, best_of=best_of)))
   return tuple(found)
+
+
+def _none(name: str, value: float) -> float | int | None:
+  """What a flag's way of saying "all tokens" is to the sampler."""
+  return None if (name, value) in (("top_k", 0), ("top_p", 1)) else value
 
 
 def of_stage(experiment: Experiment, stage: str | None, *, inception: bool) -> tuple[str, ...]:
@@ -116,7 +151,7 @@ def of_stage(experiment: Experiment, stage: str | None, *, inception: bool) -> t
     return TRANSFORMER
   if not isinstance(objective, FirstStage):
     raise UserError(f"got --stage {stage}, which is a CLIP: its figures are --metrics {' '.join(OF_CLIP)}")
-  likelihood = isinstance(objective, DvaeElbo)
-  return tuple(
-    name for name in DVAE if (likelihood or name not in LIKELIHOOD) and (inception or name not in OF_INCEPTION)
-  )
+  unmeasured = set() if isinstance(objective, DvaeElbo) else set(LIKELIHOOD)
+  unmeasured |= set() if inception else set(OF_INCEPTION)
+  unmeasured |= set() if objective.model.image >= WINDOW else {"ssim"}
+  return tuple(name for name in DVAE if name not in unmeasured)

@@ -15,14 +15,20 @@ from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples
 from dalle_jax.evaluation.examples import Examples
-from dalle_jax.evaluation.metrics import protocol
+from dalle_jax.evaluation.metrics import parts, protocol, result
+from dalle_jax.evaluation.metrics.parts import Compute, Parts
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.measure.asked import Asked
+from dalle_jax.objectives.clip import ClipContrastive
+from dalle_jax.objectives.first_stage import FirstStage
+from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sharding import MeshShape
+from dalle_jax.showing import NoWords
 from dalle_jax.workdir import Workdir
 
+PARTS = "parts"
 Progress = Callable[[str, int, int], object]
 
 
@@ -44,16 +50,30 @@ class Run:
   def __len__(self) -> int:
     return len(self.prepared.source(self.split))
 
-  def stage(self, objective: type, *, what: str) -> tuple[str, Trained]:
-    """The stage of that kind, by its name too. Raises UserError where none has weights, or another was named."""
-    of_kind = {name: each for name, each in self.stages.items() if isinstance(each.objective, objective)}
-    if self.asked.stage in of_kind:
-      return self.asked.stage, of_kind[self.asked.stage]
-    if not of_kind:
-      raise UserError(
-        f"{self.workdir} has no weights of a {what} yet, and {what}'s figures are asked for: train it first"
-      )
-    return next(iter(of_kind.items()))
+  def first_stage(self) -> tuple[str, Trained]:
+    """What codes pictures, and its name. Raises UserError where it has no weights."""
+    return self._one("dVAE", lambda each: isinstance(each.objective, FirstStage))
+
+  def transformer(self, *, draws: bool) -> tuple[str, Trained]:
+    """The transformer, and its name; draws: one that is text-first. Raises UserError where none has weights."""
+
+    def fits(each: Trained) -> bool:
+      return isinstance(each.objective, TransformerNll) and not (draws and each.objective.model.order == "image_first")
+
+    return self._one("text-first transformer" if draws else "transformer", fits)
+
+  def clip(self) -> tuple[str, Trained] | None:
+    """The run's own CLIP, and its name, where it has one."""
+    found = [each for each in self.stages.values() if isinstance(each.objective, ClipContrastive)]
+    return self._one("CLIP", lambda each: isinstance(each.objective, ClipContrastive)) if found else None
+
+  def _one(self, what: str, fits: Callable[[Trained], bool]) -> tuple[str, Trained]:
+    """The stage that was named, where it fits; else the first that does."""
+    found = {name: each for name, each in self.stages.items() if fits(each)}
+    if not found:
+      raise UserError(f"{self.workdir} has no weights of a {what} yet, whose figures are asked for: train it first")
+    named = self.asked.stage
+    return (named, found[named]) if named in found else next(iter(found.items()))
 
   def read(self, rows_B: Int[np.ndarray, " B"], size: int) -> Examples:
     """Those pictures of the split, the square in the middle at that size, and their first captions."""
@@ -61,12 +81,28 @@ class Run:
 
   @property
   def words(self) -> examples.Words:
-    """The tokenizer; one that reads nothing where the run has none, as a dVAE's alone."""
-    return self.workdir.tokenizer() if self.workdir.tokenizer_file.is_file() else _NoWords()
+    """The tokenizer; one that reads nothing where no stage reads text, as in a dVAE's own run."""
+    first = all(isinstance(each.objective, FirstStage) for each in self.stages.values())
+    return NoWords() if first and not self.workdir.tokenizer_file.is_file() else self.workdir.tokenizer()
 
-  def tell(self, what: str, total: int) -> Callable[[int], object]:
-    """Told how many are done."""
-    return lambda done: self.progress(what, done, total)
+  def tokenizer_digest(self) -> str:
+    """SHA-256 of the tokenizer. Raises UserError where there is none."""
+    self.workdir.tokenizer()
+    return hashlib.sha256(self.workdir.tokenizer_file.read_bytes()).hexdigest()
+
+  def measured(
+    self, told: str, about: Mapping[str, Any], total: int, compute: Compute, size: int | None = None
+  ) -> Parts:
+    """`parts.measured` in this run's folder: with the program's own facts in the key, told, and kept in a bucket."""
+
+    def progress(done: int) -> None:
+      self.progress(told, done, total)
+      if done:
+        self.workdir.keep()
+
+    about = {**about, **protocol.surroundings(), "device": jax.devices()[0].device_kind}
+    size = max(1, size or max(self.asked.batch, 256 // self.asked.batch * self.asked.batch))
+    return parts.measured(self.out / PARTS, about, total, compute, size=size, progress=progress)
 
   def data_facts(self, size: int) -> dict[str, Any]:
     """Which pictures, and how they are cut."""
@@ -85,10 +121,21 @@ class Run:
     experiment = self.workdir.experiment()
     return {
       "experiment": {"name": experiment.name, "sha256": config.digest(experiment)},
-      "checkpoints": {name: {"step": self.stages[name].step, "sha256": self.stages[name].digest} for name in names},
+      "checkpoints": {name: self._checkpoint(name) for name in names},
       "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
       **protocol.surroundings(),
     }
+
+  def _checkpoint(self, name: str) -> dict[str, Any]:
+    """Of a frozen stage no step is known: where its weights are from."""
+    stage = self.workdir.experiment().stage(name)
+    where = {"from": str(stage.from_)} if stage.frozen else {"step": self.stages[name].step}
+    return {**where, "sha256": self.stages[name].digest}
+
+
+def model_digest(stage: Trained) -> str:
+  """Of what the weights do not tell of a model: its sizes, patterns, dtype."""
+  return protocol.identity({"model": config.to_dict(stage.objective.model)})
 
 
 def begin(
@@ -101,8 +148,7 @@ def begin(
   progress: Progress = lambda what, done, total: None,
 ) -> Run:
   """Opens everything that is measured. Raises UserError where it is not there, or is not what is asked for."""
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write what is measured to {out}: it is a file; take another --out")
+  _check_out(out)
   prepared = open_prepared(data or workdir.experiment().data)
   devices = evaluate.over(workdir, shape)
   stages = evaluate.load(workdir, devices)
@@ -121,11 +167,12 @@ def begin(
   )
 
 
-def sha256(data: bytes) -> str:
-  """Of a file's bytes, as protocols tell it."""
-  return hashlib.sha256(data).hexdigest()
-
-
-class _NoWords:
-  def ids(self, text: str) -> np.ndarray:
-    return np.zeros(0, np.int32)
+def _check_out(out: Path) -> None:
+  """Raises UserError for a place that is none of ours to write to."""
+  if str(out).startswith("gs:"):
+    raise UserError(f"got --out {out}, wanted a directory of this machine; without --out a bucket's workdir keeps it")
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write what is measured to {out}: it is a file; take another --out")
+  ours = any((out / name).exists() for name in (result.NAME, PARTS))
+  if out.is_dir() and not ours and any(out.iterdir()):
+    raise UserError(f"{out} holds something that is no earlier result: take another --out")

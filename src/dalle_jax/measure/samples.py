@@ -12,21 +12,19 @@ from dalle_jax.evaluation import report
 from dalle_jax.evaluation.metrics import blur, looked_at, of_pictures
 from dalle_jax.evaluation.metrics.networks import Networks
 from dalle_jax.evaluation.metrics.of_pictures import Seen
-from dalle_jax.evaluation.metrics.parts import Parts, measured
+from dalle_jax.evaluation.metrics.parts import Parts
 from dalle_jax.evaluation.metrics.result import Measured
 from dalle_jax.evaluation.reference import Reference
 from dalle_jax.measure import seeing
 from dalle_jax.measure.asked import SAMPLES, Setting
-from dalle_jax.measure.dvae import part_size
-from dalle_jax.measure.run import Run, sha256
+from dalle_jax.measure.run import Run, model_digest
 from dalle_jax.measure.subsets import subsets
-from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.objectives.first_stage import FirstStage
-from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import ranking
 from dalle_jax.sampling.drawer import Drawer
 
 SHOWN = 24
+# Pictures without which a figure is none.
+LEAST = {"fid": 2, "kid": 2, "is": 10, "fd_clip": 2, "clip_score": 2, "r_precision": 2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,19 +37,18 @@ class Shown:
 
 def check(run: Run, networks: Networks) -> None:
   """Raises UserError for what can't be drawn, ranked, judged or held against anything."""
-  wanted = run.asked.of(SAMPLES)
-  if not wanted:
-    for flag, given in (("--sweep", len(run.asked.settings) > 1), ("--reference", run.asked.references)):
-      if given:
-        raise UserError(
-          f"got {flag}, and no figure of drawn pictures is asked for: add --metrics {' '.join(SAMPLES[:3])}"
-        )
-    return
-  drawer = _drawer(run)
+  wanted, drawer = run.asked.of(SAMPLES), _drawer(run)
+  run.tokenizer_digest()
   for _, setting in run.asked.settings:
     _rankers(run, drawer, setting)
   if "composition" in wanted and run.read(np.arange(1), drawer.dvae.image).claims is None:
     raise UserError(f"composition is judged where captions come with claims, and {run.prepared.name}'s have none")
+  drawn, real = (min(int(keep_N.sum()) for keep_N, _, _ in subsets(run, rows_N)) for rows_N in (_rows(run), None))
+  for metric in wanted:
+    if min(drawn, real) < LEAST.get(metric, 1):
+      raise UserError(f"{metric} wants {LEAST[metric]} pictures at least, got {min(drawn, real)}: leave it out")
+  if "r_precision" in wanted and len({run.read(np.array([row]), 1).captions for row in _rows(run)[:1000]}) < 2:
+    raise UserError("r_precision asks which caption is a picture's own, and all captions drawn are one and the same")
   found = seeing.references(run)
   if found and (lacking := [radius for radius in run.asked.blur if radius not in found]):
     raise UserError(f"no --reference of pictures blurred by radius {lacking[0]:g}: make one, or leave --reference out")
@@ -63,6 +60,8 @@ def check(run: Run, networks: Networks) -> None:
 
 def _check_reference(found: Reference, networks: Networks) -> None:
   """Raises UserError where the statistics were made with another network, or another resize, than are named."""
+  if found.dim != networks.inception.dim:
+    raise UserError(f"the --reference is of {found.dim} features, and {networks.inception.dim} are looked at")
   for name, value in networks.inception.about.items():
     theirs = (found.protocol or {}).get(name, value)  # a published file tells nothing, and the protocol says so
     if theirs != value:
@@ -72,28 +71,28 @@ def _check_reference(found: Reference, networks: Networks) -> None:
 def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
   """The figures asked for, what to show, and the bytes of the parts that are kept."""
   drawer, rows_N = _drawer(run), _rows(run)
-  name, _ = run.stage(TransformerNll, what="transformer")
-  dvae_name, _ = run.stage(FirstStage, what="dVAE")
-  facts = _facts(run, drawer, networks)
+  subject = run.subject_facts(run.transformer(draws=True)[0], run.first_stage()[0])
+  subject["experiment"] = subject["experiment"] | {"tokenizer": run.tokenizer_digest()}
+  facts = run.data_facts(drawer.dvae.image)
   real = _real(run, drawer, networks)
   found, drawn, size = [], [], real.bytes() if real else 0
-  for setting_name, setting in run.asked.settings:
-    own = facts | _setting_facts(run, drawer, setting, rows_N)
-    codes = _draw(run, drawer, setting, setting_name, own, rows_N)
-    seen = _look(run, drawer, networks, own, codes, rows_N, setting_name)
+  for number, (name, setting) in enumerate(run.asked.settings):
+    own = facts | {"caption": "the first", "seed": run.asked.seed} | _setting_facts(run, drawer, setting, rows_N)
+    codes = _draw(run, drawer, setting, name, own, rows_N)
+    seen = _look(run, drawer, networks, codes, rows_N, name)
     size += codes.bytes() + seen.bytes()
-    drawn.append((setting_name, drawer.decode(next(codes.each("codes"))[:SHOWN])))
-    about = own | run.subject_facts(name, dvae_name)
-    for (keep_N, mark, fact), real_keep_N in zip(subsets(run, rows_N), _keeps_of_all(run), strict=True):
-      own_seen = Seen(of="drawn", parts=seen, keep_N=keep_N)
-      real_seen = real and Seen(of="real", parts=real, keep_N=real_keep_N)
+    drawn.append((name, drawer.decode(codes.column("codes")[:SHOWN])))
+    for ours, theirs in zip(subsets(run, rows_N), subsets(run), strict=True):
+      own_seen = Seen(of="drawn", parts=seen, keep_N=ours[0])
+      real_seen = real and Seen(of="real", parts=real, keep_N=theirs[0])
       for figure, more in _figures(run, networks, own_seen, real_seen):
-        more = fact | {"blur": figure.blur and blur.named()} | more
+        more = more | {"blur": figure.blur and blur.named()}
         if figure.of == "drawn":
-          figure = mark(dataclasses.replace(figure, setting=setting_name))
-          found.append(Measured(figure=figure, protocol=about | more))
-        elif setting is run.asked.settings[0][1]:  # real pictures are the same however others are drawn
-          found.append(Measured(figure=mark(figure), protocol=facts | run.subject_facts(dvae_name) | more))
+          figure = ours[1](dataclasses.replace(figure, setting=name))
+          found.append(Measured(figure=figure, protocol=own | subject | ours[2] | more))
+        elif not number:  # real pictures are the same however others are drawn
+          figure = theirs[1](figure)
+          found.append(Measured(figure=figure, protocol=facts | subject | theirs[2] | more))
   captions = run.read(rows_N[:SHOWN], drawer.dvae.image).captions
   return found, Shown(captions=captions, drawn=tuple(drawn)), size
 
@@ -101,7 +100,8 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
 def _figures(run: Run, networks: Networks, drawn: Seen, real: Seen | None) -> Iterator[tuple[Any, Mapping[str, Any]]]:
   wanted = run.asked.of(SAMPLES)
   held: Mapping[float | int, Reference] = seeing.references(run)
-  own = {"pictures": len(real) if real else 0, "of": f"all of {run.split}"}
+  whole = real is not None and len(real) == len(run)
+  own = {"pictures": len(real) if real else 0, "of": f"{'all of ' if whole else ''}{run.split}"}
   for radius in run.asked.blur:
     if networks.inception is not None:
       about = {"inception": networks.inception.about}
@@ -121,20 +121,10 @@ def _rows(run: Run) -> Int[np.ndarray, " N"]:
   return np.sort(order_N[: run.asked.pictures])
 
 
-def _keeps_of_all(run: Run) -> Iterator[np.ndarray]:
-  for keep_N, _, _ in subsets(run):
-    yield keep_N
-
-
 def _drawer(run: Run) -> Drawer:
-  """What draws, with the transformer that was named where there are several."""
-  name, _ = run.stage(TransformerNll, what="transformer")
-  others = {key for key, each in run.stages.items() if isinstance(each.objective, TransformerNll) and key != name}
-  stages = {key: each for key, each in run.stages.items() if key not in others}
-  found = report.drawer(stages, run.asked.batch, run.devices)
-  if found is None:
-    raise UserError(f"{run.workdir} cannot draw: it wants a dVAE and a text-first transformer with weights")
-  return found
+  """What draws, and the run's CLIP where it has one."""
+  found = [run.first_stage(), run.transformer(draws=True), run.clip()]
+  return report.drawer(dict(each for each in found if each), run.asked.batch, run.devices)
 
 
 def _rankers(run: Run, drawer: Drawer, setting: Setting) -> dict[str, Any]:
@@ -148,23 +138,16 @@ def _rankers(run: Run, drawer: Drawer, setting: Setting) -> dict[str, Any]:
   return found
 
 
-def _facts(run: Run, drawer: Drawer, networks: Networks) -> dict[str, Any]:
-  words = sha256(run.workdir.tokenizer_file.read_bytes())
-  return run.data_facts(drawer.dvae.image) | {
-    "caption": "the first",
-    "tokenizer": {"sha256": words},
-    "seed": run.asked.seed,
-  }
-
-
-def _setting_facts(run: Run, drawer: Drawer, setting: Setting, rows_N: np.ndarray) -> dict[str, Any]:
-  clip, chosen = report.find(run.stages, ClipContrastive), _rankers(run, drawer, setting)
-  by = {"by": ranking.told(chosen), "clip": clip.digest if clip and "clip" in chosen else None} if chosen else None
+def _setting_facts(run: Run, drawer: Drawer, setting: Setting, rows_N: Int[np.ndarray, " N"]) -> dict[str, Any]:
+  clip, chosen = run.clip(), _rankers(run, drawer, setting)
+  ranked = {"by": {name: weighted.weight for name, weighted in chosen.items()}}
+  if clip and "clip" in chosen:
+    ranked |= {"clip": clip[1].digest, "model": model_digest(clip[1])}
   return {
     "captions": {"drawn": len(rows_N), "chosen by": "seed" if len(rows_N) < len(run) else "all"},
     "sampling": dataclasses.asdict(setting.sampling),
     "best of": setting.best_of,
-    "ranked": by,
+    "ranked": ranked if chosen else None,
   }
 
 
@@ -180,21 +163,15 @@ def _draw(
     drawn = list(drawer.draw(batch.text_NT, numbers_C=rows_N[begin:end], **how))
     return {"codes": np.stack([each.codes_NP[each.kept_K[0]] for each in drawn]).astype(np.int32)}
 
-  weights = {key: each.digest for key, each in run.stages.items() if not isinstance(each.objective, ClipContrastive)}
-  about, total = {"what": "drawn", "weights": weights, **facts}, len(rows_N)
-  told = run.tell(" ".join(part for part in ("drawing", run.split, name) if part), total)
-  size = max(1, part_size(run) // setting.best_of)
-  return measured(run.out / "parts", about, total, compute, size=size, progress=told)
+  stages = {"transformer": run.transformer(draws=True)[1], "dvae": run.first_stage()[1]}
+  weights = {kind: [stage.digest, model_digest(stage)] for kind, stage in stages.items()}
+  about = {"what": "drawn", "weights": weights, "tokenizer": run.tokenizer_digest(), **facts}
+  told = " ".join(part for part in ("drawing", run.split, name) if part)
+  return run.measured(told, about, len(rows_N), compute, size=max(1, 256 // setting.best_of))
 
 
 def _look(
-  run: Run,
-  drawer: Drawer,
-  networks: Networks,
-  facts: Mapping[str, Any],
-  codes: Parts,
-  rows_N: Int[np.ndarray, " N"],
-  name: str,
+  run: Run, drawer: Drawer, networks: Networks, codes: Parts, rows_N: Int[np.ndarray, " N"], name: str
 ) -> Parts:
   """What is seen in the drawn pictures."""
   codes_NP, judged = codes.column("codes"), "composition" in run.asked.metrics
@@ -207,8 +184,8 @@ def _look(
     return looked_at.columns(images_NHWC, networks, run.asked.blur, **how)
 
   about = {"what": "seen in drawn", "codes": codes.folder.name, **_looking_facts(run, networks)}
-  told = run.tell(" ".join(part for part in ("looking at what was drawn", name) if part), len(rows_N))
-  return measured(run.out / "parts", about, len(rows_N), compute, size=part_size(run), progress=told)
+  told = " ".join(part for part in ("looking at what was drawn", name) if part)
+  return run.measured(told, about, len(rows_N), compute)
 
 
 def _real(run: Run, drawer: Drawer, networks: Networks) -> Parts | None:
@@ -223,8 +200,7 @@ def _real(run: Run, drawer: Drawer, networks: Networks) -> Parts | None:
     return looked_at.columns(asked.images_NHWC, networks, run.asked.blur, **how)
 
   about = {"what": "seen in real", **run.data_facts(size), **_looking_facts(run, networks)}
-  told = run.tell(f"looking at {run.split}", len(run))
-  return measured(run.out / "parts", about, len(run), compute, size=part_size(run), progress=told)
+  return run.measured(f"looking at {run.split}", about, len(run), compute)
 
 
 def _looking_facts(run: Run, networks: Networks) -> dict[str, Any]:
@@ -233,5 +209,5 @@ def _looking_facts(run: Run, networks: Networks) -> dict[str, Any]:
     "inception": networks.inception and networks.inception.about,
     "clip": networks.clip and networks.clip.about,
     "judge": "composition" in run.asked.metrics,
-    "tokenizer": sha256(run.workdir.tokenizer_file.read_bytes()),
+    "tokenizer": run.tokenizer_digest(),
   }

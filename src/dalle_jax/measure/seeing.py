@@ -8,19 +8,19 @@ import numpy as np
 import PIL
 from jaxtyping import Float, UInt8
 
-from dalle_jax import published, reference
+from dalle_jax import config, draw, published, reference, sharding
 from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, features
 from dalle_jax.evaluation import reference as statistics
+from dalle_jax.evaluation.metrics import protocol
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
 from dalle_jax.evaluation.reference import Reference
-from dalle_jax.evaluation.report import Trained, find
+from dalle_jax.evaluation.report import Trained
 from dalle_jax.evaluation.resize import named
-from dalle_jax.measure.asked import OF_CLIP, OF_INCEPTION
-from dalle_jax.measure.run import Run
-from dalle_jax.objectives.clip import ClipContrastive
-from dalle_jax.sampling import rerank
+from dalle_jax.measure.asked import OF_CLIP, OF_INCEPTION, SAMPLES
+from dalle_jax.measure.run import Run, model_digest
+from dalle_jax.sampling import ranking, rerank
 
 OWN_CLIP = "the run's own CLIP"
 
@@ -36,13 +36,12 @@ def networks(run: Run) -> Networks:
       )
     found = dataclasses.replace(found, inception=_inception(run))
   if wanted := run.asked.of(OF_CLIP):
-    own = find(run.stages, ClipContrastive)
+    own = run.clip()
     if not run.asked.clip and own is None:
       raise UserError(
         f"{wanted[0]} looks through CLIP, and none is trained in this run: name a published one, --clip DIR"
       )
-    clip = _published(run) if run.asked.clip else _own(run, own)
-    found = dataclasses.replace(found, clip=clip)
+    found = dataclasses.replace(found, clip=_published(run) if run.asked.clip else _own(run, own[1]))
   return found
 
 
@@ -54,6 +53,8 @@ def references(run: Run) -> dict[float | int, Reference]:
     radius = (read.protocol or {}).get("blur", 0)
     if radius in found:
       raise UserError(f"two references of blur radius {radius:g}: name one for each radius")
+    if radius not in run.asked.blur:
+      raise UserError(f"--reference {file} is of pictures blurred by {radius:g}, and no such figure is asked for")
     found[radius] = read
   return found
 
@@ -75,22 +76,36 @@ def excluded(run: Run) -> Run:
 
 def notes(run: Run) -> Iterator[str]:
   """What a reader must know of the figures."""
-  by_clip = any(setting.best_of > 1 for _, setting in run.asked.settings) and "clip" in (run.asked.rank or "clip")
-  if by_clip and run.asked.of(OF_CLIP) and not run.asked.clip:
+  several = any(setting.best_of > 1 for _, setting in run.asked.settings)
+  ranked = ranking.parse(run.asked.rank) if run.asked.rank else {"clip": 1.0}
+  if several and "clip" in ranked and run.asked.of(OF_CLIP) and not run.asked.clip:
     yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
+  for file in run.asked.references:
+    crop, side = (statistics.load(file).protocol or {}).get("crop"), run.first_stage()[1].objective.model.image
+    if crop != side:
+      told = "whole pictures" if crop is None else f"pictures of {crop} pixels"
+      yield f"{file} is of {told}, and those drawn have {side}: `dalle reference --crop {side}` makes one of such"
+  if run.asked.of(SAMPLES):
+    for _, setting in run.asked.settings:
+      yield from draw.untold(run.workdir, setting.sampling, ranked if setting.best_of > 1 else ())
+  yield from draw.caveats(run.workdir)
 
 
 def _inception(run: Run) -> Features:
   network, resize = reference.network(run.asked.inception), named(run.asked.resize)
-  params = jax.device_put(network.params) if run.devices.mesh is None else network.params
+  where = run.devices.mesh and sharding.replicated(run.devices.mesh)
+  params = jax.device_put(network.params, where)
 
-  def look(images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> tuple[np.ndarray, np.ndarray]:
+  def look(images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
     parts = []
     for rows in run.devices.batches(len(images_BHWC), run.asked.batch):
-      parts.append(features.features(params, images_BHWC[rows], resize, devices=run.devices))
-    return tuple(np.concatenate(each)[: len(images_BHWC)] for each in zip(*parts))
+      parts.append(features.features(params, images_BHWC[rows], resize, run.asked.features, run.devices))
+    seen_BD, logits = zip(*parts)
+    logits_BK = None if logits[0] is None else np.concatenate(logits)[: len(images_BHWC)]
+    return np.concatenate(seen_BD)[: len(images_BHWC)], logits_BK
 
-  return Features(about={"network": network.kind, "weights": network.digest, **resize.protocol()}, look=look)
+  about = {"network": network.kind, "weights": network.digest, "dim": run.asked.features, **resize.protocol()}
+  return Features(about=about, look=look, dim=run.asked.features // network.config.thin)
 
 
 def _own(run: Run, stage: Trained) -> Contrastive:
@@ -111,10 +126,20 @@ def _own(run: Run, stage: Trained) -> Contrastive:
     ]
     return np.concatenate(parts)[: len(texts)]
 
-  return Contrastive(about={"network": OWN_CLIP, "sha256": stage.digest}, pictures=pictures, captions=captions)
+  return Contrastive(
+    about={"network": OWN_CLIP, "sha256": stage.digest, "model": model_digest(stage)},
+    pictures=pictures,
+    captions=captions,
+  )
 
 
 def _published(run: Run) -> Contrastive:
   clip = published.clip(run.asked.clip, run.devices, run.asked.batch)
-  about = {"network": "CLIP", "sha256": clip.digest, "pixels": f"short side by bicubic of Pillow {PIL.__version__}"}
+  about = {
+    "network": "CLIP",
+    "sha256": clip.digest,
+    "config": protocol.identity({"config": config.to_dict(clip.model)}),  # of which GELU it is, no array tells
+    "vocabulary": protocol.identity({"ids": dict(clip.tokenizer.vocabulary.ids)}),
+    "pixels": f"short side by bicubic of Pillow {PIL.__version__}",
+  }
   return Contrastive(about=about, pictures=clip.embed_images, captions=clip.embed_texts)

@@ -31,5 +31,6 @@ def subsets(
   keep_N = run.keep_N[rows_N]
   left = int((~keep_N).sum())
   if not keep_N.any():
-    raise UserError(f"--exclude {run.asked.exclude} leaves no picture of {run.split}: raise its threshold")
-  yield keep_N, lambda figure: dataclasses.replace(figure, excluded=left), {"exclusion": run.exclusion}
+    raise UserError(f"--exclude {run.asked.exclude} leaves none of the {len(rows_N)} pictures of {run.split}")
+  mark = lambda figure: dataclasses.replace(figure, without_list=True, excluded=left)  # noqa: E731
+  yield keep_N, mark, {"exclusion": run.exclusion}

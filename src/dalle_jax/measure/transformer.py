@@ -3,29 +3,26 @@
 import numpy as np
 
 from dalle_jax.evaluation.metrics import transformer
-from dalle_jax.evaluation.metrics.parts import Parts, measured
+from dalle_jax.evaluation.metrics.parts import Parts
 from dalle_jax.evaluation.metrics.result import Measured
-from dalle_jax.measure.dvae import part_size
-from dalle_jax.measure.run import Run, sha256
+from dalle_jax.measure.run import Run, model_digest
 from dalle_jax.measure.subsets import subsets
 from dalle_jax.models import image_tokenizer
 from dalle_jax.models.transformer import in_compute_dtype
-from dalle_jax.objectives.first_stage import FirstStage
-from dalle_jax.objectives.transformer import TransformerNll
 
 COLUMNS = ("text", "text_no_pads", "words", "image")
 
 
 def measure(run: Run) -> tuple[list[Measured], Parts]:
   """The losses of every picture with its first caption, and the parts that they are of."""
-  name, stage = run.stage(TransformerNll, what="transformer")
-  dvae_name, vae = run.stage(FirstStage, what="dVAE")
+  name, stage = run.transformer(draws=False)
+  dvae_name, vae = run.first_stage()
   cfg, pictures = stage.objective.model, vae.objective.model
   params = in_compute_dtype(stage.params, cfg)
   # Nats a token of other tokens are other numbers, so both tokenizers are among the facts.
   facts = run.data_facts(pictures.image) | {
     "caption": "the first",
-    "tokenizer": {"sha256": sha256(run.workdir.tokenizer_file.read_bytes()), "tokens": cfg.text},
+    "tokenizer": {"sha256": run.tokenizer_digest(), "tokens": cfg.text},
     "codes": {"sha256": vae.digest, "of a picture": cfg.grid**2},
     "order": cfg.order,
     "dtype": cfg.dtype,
@@ -40,15 +37,8 @@ def measure(run: Run) -> tuple[list[Measured], Parts]:
       found.append(transformer.measure(params, cfg, batch.text_NT, codes_BP, run.devices))
     return {key: np.concatenate([each[key] for each in found])[: end - begin] for key in found[0]}
 
-  own = {"what": "transformer", "weights": stage.digest}
-  parts = measured(
-    run.out / "parts",
-    facts | own,
-    len(run),
-    compute,
-    size=part_size(run),
-    progress=run.tell(f"{name} on {run.split}", len(run)),
-  )
+  own = {"what": "transformer", "weights": stage.digest, "model": model_digest(stage)}
+  parts = run.measured(f"{name} on {run.split}", facts | own, len(run), compute)
   columns = {key: parts.column(key) for key in COLUMNS}
   objective, about = stage.objective, facts | run.subject_facts(name, dvae_name)
   weights = {"text_weight": objective.text_weight, "image_weight": objective.image_weight}

@@ -50,6 +50,13 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], *, across: Sequence[st
   return pairs
 
 
+def ran_on(a: Sequence[Measured], b: Sequence[Measured]) -> list[str]:
+  """In which versions, commits and devices the two were made, where these differ: their rounding may."""
+  facts = ("versions", "commit", "device")
+  told = [[{name: each.protocol.get(name) for name in facts} for each in one[:1]] for one in (a, b)]
+  return protocol.unlike(*(one[0] if one else {} for one in told), subject=())
+
+
 def as_text(pairs: Sequence[Pair]) -> str:
   """A table for a terminal."""
   head = ["metric", "of", "blur", "setting", "left out", "first", "second", "second - first", "apart"]
@@ -57,7 +64,7 @@ def as_text(pairs: Sequence[Pair]) -> str:
   for pair in pairs:
     a, b = pair.a, pair.b
     apart = {None: "", True: "yes", False: "no"}[pair.apart]
-    left_out = str(a.excluded or "")
+    left_out = f"{a.excluded}, {b.excluded}" if a.without_list else ""
     difference = f"{b.value - a.value:+.4g}"
     cells.append([a.metric, a.of, f"{a.blur:g}", a.setting, left_out, a.told(), b.told(), difference, apart])
   keep = [i for i, name in enumerate(head) if name not in ("of", "setting", "left out") or any(c[i] for c in cells[1:])]

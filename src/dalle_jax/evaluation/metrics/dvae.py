@@ -30,11 +30,13 @@ def measure(
   *,
   seed: int,
   temperature: float | None,
+  similarity: bool = True,
   devices: Devices = Devices(),
 ) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "B H W 3"]]:
   """The columns of each picture, and what its most likely codes decode to.
 
-  squared_error: mean over sub-pixels in [0, 1] of the 8-bit reconstruction; codes; ssim; and where a temperature is
+  squared_error: mean over sub-pixels in [0, 1] of the 8-bit reconstruction; codes; ssim unless `similarity` is False,
+  which wants 11 pixels a side; and where a temperature is
   given, in nats: kl of all positions, nll, elb_hard, elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones
   made with the same Gumbel noise, which depends on the seed and the picture's number alone.
   """
@@ -44,8 +46,9 @@ def measure(
   columns = {
     "squared_error": np.square(images_BHWC / 255 - decoded / 255).mean(axis=(1, 2, 3)),
     "codes": np.asarray(codes_Bhw).astype(np.uint16 if cfg.vocab <= 2**16 else np.int32),
-    "ssim": np.asarray(ssim(jnp.asarray(images_BHWC), jnp.asarray(decoded))),
   }
+  if similarity:
+    columns["ssim"] = np.asarray(ssim(jnp.asarray(images_BHWC), jnp.asarray(decoded)))
   if temperature is not None:
     over = (devices.mesh, devices.rules_for(len(images_BHWC)))
     bounds = _bounds(params, placed, numbers, jax.random.key(seed), jnp.float32(temperature), cfg, *over)

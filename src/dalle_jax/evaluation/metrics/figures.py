@@ -4,14 +4,13 @@ N examples.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from jaxtyping import Shaped
 
 from dalle_jax.evaluation.intervals import wilson
+from dalle_jax.evaluation.mean_interval import mean_of
 
-Z = 1.959964  # of a 95 % interval
 SHARE = "share"
 
 
@@ -20,8 +19,8 @@ class Figure:
   """low, high: the ends of its 95 % interval over examples, where it has one.
 
   of: the pictures it is of, "drawn" or "real", "" where there is no choice; blur: their radius in pixels; examples: how
-  many it is over; excluded: how many were left out for being too like training pictures; setting: the sampling that a
-  sweep tried; note: what a reader must know of it.
+  many it is over; without_list: whether it is without the pictures that an exclusion list names, of which `excluded`
+  would have been among these; setting: the sampling that a sweep tried; note: what a reader must know of it.
   """
 
   metric: str
@@ -32,6 +31,7 @@ class Figure:
   high: float | int | None = None
   of: str = ""
   blur: float | int = 0
+  without_list: bool = False
   excluded: int = 0
   setting: str = ""
   note: str = ""
@@ -39,7 +39,7 @@ class Figure:
   @property
   def key(self) -> tuple:
     """What two figures must share to be the same measurement."""
-    return (self.metric, self.of, self.blur, self.setting, self.excluded > 0)
+    return (self.metric, self.of, self.blur, self.setting, self.without_list)
 
   def told(self) -> str:
     """The number for a person, its interval behind it; shares as percentages."""
@@ -54,10 +54,9 @@ class Figure:
 def of_mean(metric: str, values_N: Shaped[np.ndarray, " N"], unit: str, **more: object) -> Figure:
   """The mean over examples, and the interval that a normal distribution of it gives; none of a single example."""
   values_N = np.asarray(values_N, np.float64)
-  mean, n = float(values_N.mean()), len(values_N)
-  half = Z * float(values_N.std(ddof=1)) / math.sqrt(n) if n > 1 else None
-  ends = {} if half is None else {"low": mean - half, "high": mean + half}
-  return Figure(metric=metric, value=mean, unit=unit, examples=n, **ends, **more)
+  found = mean_of(values_N) if len(values_N) > 1 else None
+  ends = {} if found is None else {"low": found.low, "high": found.high}
+  return Figure(metric=metric, value=float(values_N.mean()), unit=unit, examples=len(values_N), **ends, **more)
 
 
 def of_share(metric: str, right_N: Shaped[np.ndarray, " N"], **more: object) -> Figure:

@@ -33,7 +33,8 @@ def columns(
   for radius in radii:
     seen_NHWC = blurred(images_NHWC, radius)
     if networks.inception is not None:
-      found[f"inception@{radius:g}"], found[f"logits@{radius:g}"] = networks.inception.look(seen_NHWC)
+      found[f"inception@{radius:g}"], logits_NK = networks.inception.look(seen_NHWC)
+      found |= {} if logits_NK is None else {f"logits@{radius:g}": logits_NK}
     if networks.clip is not None:
       found[f"clip@{radius:g}"] = networks.clip.pictures(seen_NHWC)
     if claims is not None:

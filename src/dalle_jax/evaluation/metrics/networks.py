@@ -15,10 +15,11 @@ Pictures = UInt8[np.ndarray, "B H W 3"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-  """Inception: `look` gives each picture's features and the scores of its classes before the softmax."""
+  """Inception: `look` gives each picture's `dim` features and, of its last ones, the scores of classes."""
 
   about: Mapping[str, Any]
-  look: Callable[[Pictures], tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B K"]]]
+  look: Callable[[Pictures], tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B K"] | None]]
+  dim: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

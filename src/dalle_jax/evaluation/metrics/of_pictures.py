@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_score, frechet, inception_score, kid, r_precision
 from dalle_jax.evaluation.frechet import Statistics
-from dalle_jax.evaluation.metrics.figures import Figure, of_mean, of_share
+from dalle_jax.evaluation.mean_interval import Mean
+from dalle_jax.evaluation.metrics.figures import SHARE, Figure, of_share
 from dalle_jax.evaluation.metrics.looked_at import ASPECTS
 from dalle_jax.evaluation.metrics.parts import Parts
+from dalle_jax.evaluation.r_precision import Ranked
 from dalle_jax.evaluation.reference import Reference
 
 Told = Iterator[tuple[Figure, Mapping[str, Any]]]
@@ -98,7 +99,7 @@ def of_clip(
   name, blur = f"clip@{radius:g}", {"blur": radius}
   if "fd_clip" in wanted:
     own, held = drawn.statistics(name), real.statistics(name)
-    note = frechet.caveat(min(own.pictures, held.pictures), own.dim) or ""
+    note = frechet.caveat(min(own.pictures, held.pictures), own.dim, "fd_clip") or ""
     figure = Figure(
       metric="fd_clip", value=frechet.between(own, held), unit="", examples=len(drawn), of="drawn", note=note, **blur
     )
@@ -106,19 +107,29 @@ def of_clip(
   for seen in (drawn, real):
     picture_NE, text_NE = seen.column(name), seen.column("clip_text")
     if "clip_score" in wanted:
-      cosine_N = clip_score.cosines(picture_NE[:, None], text_NE)[:, 0]
-      yield of_mean("clip_score", np.maximum(100 * cosine_N, 0), "of 100", of=seen.of, **blur), {}
-      yield of_mean("clip_cosine", cosine_N, "", of=seen.of, **blur), {}
+      found, more = clip_score.clip_score(picture_NE[:, None], text_NE), {"examples": len(seen), "of": seen.of, **blur}
+      note = f"{found.negative} cosines below 0 count as 0" if found.negative else ""
+      yield _mean("clip_score", found.score, "of 100", note=note, **more), {}
+      yield _mean("clip_cosine", found.cosine, "", **more), {}
     if "r_precision" in wanted:
       _, first_M, own_N = np.unique(seen.column("caption"), return_index=True, return_inverse=True)
       candidates = min(r_precision.CANDIDATES, len(first_M))
-      if candidates < 2:
-        raise UserError(
-          f"r_precision asks which caption is a picture's own, and the {seen.of} ones have one caption alone"
-        )
-      ranked = r_precision.among_drawn(picture_NE[:, None], text_NE[first_M], own_N, seed=seed, candidates=candidates)
-      right_N, note = ranked.ranks_CS[:, 0] == 1, f"chance: {100 * ranked.chance():.3g} %"
-      yield of_share("r_precision", right_N, of=seen.of, note=note, **blur), {"candidates": candidates}
+      texts_ME = text_NE[first_M]
+      among = r_precision.among_drawn(picture_NE[:, None], texts_ME, own_N, seed=seed, candidates=candidates)
+      yield _share("r_precision", among, seen, **blur), {"candidates": candidates}
+      of_all = r_precision.among_all(picture_NE[:, None], texts_ME, own_N)
+      yield _share("r_precision_of_all", of_all, seen, **blur), {"candidates": len(first_M)}
+
+
+def _mean(metric: str, mean: Mean, unit: str, **more: Any) -> Figure:
+  return Figure(metric=metric, value=mean.mean, low=mean.low, high=mean.high, unit=unit, **more)
+
+
+def _share(metric: str, ranked: Ranked, seen: Seen, **more: Any) -> Figure:
+  note = f"of {ranked.candidates} captions; chance: {100 * ranked.chance():.3g} %"
+  right = ranked.within()
+  ends = {"low": right.low, "high": right.high}
+  return Figure(metric=metric, value=right.rate, unit=SHARE, examples=len(seen), of=seen.of, note=note, **ends, **more)
 
 
 def of_judge(drawn: Seen, real: Seen, radius: float | int) -> Told:

@@ -7,7 +7,7 @@ import dataclasses
 import html
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,24 +72,38 @@ def _table(figures: Sequence[Figure]) -> str:
 
 
 def _sweep(figures: Sequence[Figure], folder: Path) -> list[str]:
-  """Of a sweep, every pair of metrics that are told of all settings at radius 0: two that pull against each other."""
-  own = [each for each in figures if each.setting and not each.blur and not each.excluded]
-  metrics = list(dict.fromkeys(each.metric for each in own if not each.metric.startswith("composition_")))
-  sections = []
-  for i, first in enumerate(metrics):
-    for second in metrics[i + 1 :]:
-      by_setting = {(each.metric, each.setting): each for each in own}
-      names = [each.setting for each in own if each.metric == first]
-      points = [
-        (name, by_setting[first, name], by_setting[second, name]) for name in names if (second, name) in by_setting
-      ]
-      if len(points) > 1:
-        best, file = plots.front(points), f"sweep-{first}-{second}"
-        shared.save(plots.pareto(points, best), folder / file, size=(6.4, 4.2))
-        sections.append(_plot(file, f"{first} and {second} of each way to draw"))
-        kept = ", ".join(name for (name, _, _), chosen in zip(points, best) if chosen)
-        sections.append(f'<p class="note">No other setting beats {html.escape(kept)} in both.</p>')
-  return ["<h2>Ways to draw</h2>", *sections] if sections else []
+  """Of a sweep, a table of all settings, and every two of the metrics that pull against each other."""
+  own = [each for each in figures if each.setting and not each.blur and not each.without_list]
+  by_setting = {(each.metric, each.setting): each for each in own if not each.metric.startswith("composition_")}
+  metrics, settings = (list(dict.fromkeys(key[i] for key in by_setting)) for i in (0, 1))
+  if len(settings) < 2:
+    return []
+  points = {(first, second): _points(by_setting, settings, first, second) for first, second in _pairs_of(metrics)}
+  best = {pair: dict(zip(settings, plots.front(each))) for pair, each in points.items()}
+  head = ["drawn with", *metrics, "best in"]
+  rows = []
+  for name in settings:
+    where = ", ".join(f"{first} and {second}" for (first, second), chosen in best.items() if chosen[name])
+    rows.append([html.escape(name), *(html.escape(by_setting[metric, name].told()) for metric in metrics), where])
+  sections = ["<h2>Ways to draw</h2>", static_page.table(head, rows)]
+  sections.append('<p class="note">Best in two figures: no other way is as good in both and better in one.</p>')
+  for (first, second), each in points.items():
+    file = f"sweep-{first}-{second}"
+    shared.save(plots.pareto(each, list(best[first, second].values())), folder / file, size=(6.4, 4.2))
+    sections.append(_plot(file, f"{first} and {second} of each way to draw"))
+  return sections
+
+
+def _pairs_of(metrics: Sequence[str]) -> list[tuple[str, str]]:
+  """Every two; clip_cosine says what clip_score says."""
+  own = [metric for metric in metrics if metric not in ("clip_cosine", "r_precision_of_all")]
+  return [(first, second) for i, first in enumerate(own) for second in own[i + 1 :]]
+
+
+def _points(
+  by_setting: Mapping[tuple[str, str], Figure], settings: Sequence[str], first: str, second: str
+) -> list[tuple[str, Figure, Figure]]:
+  return [(name, by_setting[first, name], by_setting[second, name]) for name in settings]
 
 
 def _blur(figures: Sequence[Figure], folder: Path) -> list[str]:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from dalle_jax import __version__, places
+from dalle_jax import places
 from dalle_jax.data.scratch import FULL
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.evaluation.metrics import protocol
+
+NAMES = "columns"  # of a part's own list of what it holds
 
 Columns = Mapping[str, Shaped[np.ndarray, "N ..."]]
 Compute = Callable[[int, int], Columns]
@@ -64,11 +66,10 @@ def measured(
 ) -> Parts:
   """Computes the parts that are not there yet. Calling again with an equal `about` and `total` computes nothing.
 
-  about: everything that the numbers depend on, but this program's version; compute: the columns of examples begin to
+  about: everything that the numbers depend on; compute: the columns of examples begin to
   end; progress: told how many are done. A part that can't be read is computed anew. Raises UserError where the folder
   can't be written, StorageError on a full disk.
   """
-  about = {**about, "dalle-jax": __version__}
   key = protocol.identity(about)
   parts = Parts(folder=folder / key, bounds=(*range(0, total, size), total))
   with _writing(parts.folder):
@@ -81,7 +82,7 @@ def measured(
       if wrong := {name: len(column) for name, column in columns.items() if len(column) != end - begin}:
         raise ValueError(f"wanted columns of {end - begin} examples, got {wrong}")
       data = io.BytesIO()
-      np.savez(data, **columns)
+      np.savez(data, **columns, **{NAMES: np.array(sorted(columns))})
       with _writing(parts.folder):
         places.write(file, data.getvalue())
     progress(end)
@@ -93,9 +94,10 @@ def _whole(file: Path, count: int) -> bool:
   try:
     # Opened here: of a file that is none, NumPy would leave its own handle open.
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-      return all(len(arrays[name]) == count for name in arrays.files) and bool(arrays.files)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-    return False
+      names = arrays[NAMES].tolist()
+      return {*names, NAMES} == set(arrays.files) and all(len(arrays[name]) == count for name in names)
+  except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+    return False  # RuntimeError: of a file that says it is encrypted, or compressed in a way that there is not
 
 
 class _writing:

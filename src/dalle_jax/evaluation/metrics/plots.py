@@ -20,10 +20,10 @@ def over_blur(figures: Sequence[Figure], metric: str) -> Callable[[Axes, Paper],
   own = [each for each in figures if each.metric == metric]
 
   def draw(axes: Axes, paper: Paper) -> None:
-    lines = dict.fromkeys((each.of, each.setting, each.excluded > 0) for each in own)
+    lines = dict.fromkeys((each.of, each.setting, each.without_list) for each in own)
     colours = dict(zip(dict.fromkeys(line[:2] for line in lines), paper.series * len(lines)))
     for of, setting, excluded in lines:
-      points = [each for each in own if (each.of, each.setting, each.excluded > 0) == (of, setting, excluded)]
+      points = [each for each in own if (each.of, each.setting, each.without_list) == (of, setting, excluded)]
       name = " ".join(part for part in (of, setting, "without those like training's" if excluded else "") if part)
       radii, values = [each.blur for each in points], [each.value for each in points]
       how = {"color": colours[of, setting], "linestyle": "--" if excluded else "-", "label": name}

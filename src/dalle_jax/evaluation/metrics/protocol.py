@@ -51,14 +51,16 @@ def commit() -> str:
   return told[0].strip() + ("+" if told[1].strip() else "")
 
 
-def unlike(a: Mapping[str, Any], b: Mapping[str, Any], *, across: Sequence[str] = ()) -> list[str]:
+def unlike(
+  a: Mapping[str, Any], b: Mapping[str, Any], *, across: Sequence[str] = (), subject: Sequence[str] = SUBJECT
+) -> list[str]:
   """The facts in which two protocols differ, as `name: one / other`, the subject and those in `across` left out.
 
   A fact inside another is named with a dot, as in sampling.guidance; `across` may name either.
   """
   found = []
   for name in [*a, *(name for name in b if name not in a)]:
-    if name in SUBJECT or name in across:
+    if name in subject or name in across:
       continue
     found += _unlike(name, a.get(name), b.get(name), across)
   return found

@@ -68,7 +68,7 @@ def head(figures: Sequence[Figure]) -> list[str]:
     "of": any(each.of for each in figures),
     "blur": any(each.blur for each in figures),
     "drawn with": any(each.setting for each in figures),
-    "left out": any(each.excluded for each in figures),
+    "left out": any(each.without_list for each in figures),
   }
   return ["metric", *(name for name, there in optional.items() if there), "value", "unit", "examples"]
 
@@ -81,7 +81,7 @@ def row(figure: Figure, columns: Sequence[str], notes: Sequence[str] = ()) -> li
     "of": figure.of,
     "blur": f"{figure.blur:g}",
     "drawn with": figure.setting,
-    "left out": str(figure.excluded or ""),
+    "left out": str(figure.excluded) if figure.without_list else "",
     "value": figure.told() + mark,
     "unit": "" if figure.unit == SHARE else figure.unit,
     "examples": str(figure.examples),
