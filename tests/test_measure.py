@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 from safetensors.numpy import save_file
 
-from dalle_jax import cli, measure
+from dalle_jax import cli, measure, places
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
 from dalle_jax.data.prepared import open_prepared
@@ -21,9 +21,11 @@ from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, reference
 from dalle_jax.evaluation.metrics import comparison, result
+from dalle_jax.evaluation.metrics import dvae as dvae_figures
 from dalle_jax.measure import asked, run, samples
 from dalle_jax.measure.asked import Asked, Setting, sweep
 from dalle_jax.sampling.choose import SamplingConfig
+from dalle_jax.workdir import Workdir
 
 ALL = ("nll", "elb", "psnr", "ssim", "codes", "loss", "fd_clip", "clip_score", "r_precision", "composition")
 SETTINGS = sweep(["guidance=1,2"], Setting(best_of=2))
@@ -323,3 +325,26 @@ def test_a_killed_measurement_goes_on_to_the_same_figures(place, whole, tmp_path
   wanted = values(whole[0])
   assert found.keys() == wanted.keys()
   np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_measurement_in_a_bucket_goes_on_on_another_machine(place, tmp_path, bucket_environment, monkeypatch):
+  there = places.at("gs://bucket/measured")
+  for file in (file for file in (place / "run").rglob("*") if file.is_file()):
+    places.upload(file, there / str(file.relative_to(place / "run")))
+  wanted = Asked(metrics=("psnr", "ssim"), batch=4)
+  monkeypatch.setenv("DALLE_CACHE", str(tmp_path / "one"))
+
+  def ends(what, done, total):
+    if done == total:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    measure.measure(Workdir.open(there), wanted, data=place / "data", progress=ends)
+  monkeypatch.setenv("DALLE_CACHE", str(tmp_path / "other"))
+  monkeypatch.setattr(dvae_figures, "measure", lambda *args, **kwargs: pytest.fail("measured anew"))
+  done = measure.measure(Workdir.open(there), wanted, data=place / "data")
+  assert {each.figure.metric for each in done.measured} == {"psnr", "psnr_of_each", "ssim"}
+  assert str(done.page) == "gs://bucket/measured/metrics/index.html"
+  names = places.files(there)
+  assert {"metrics/eval.json", "metrics/index.html"} <= set(names)

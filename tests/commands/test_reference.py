@@ -35,7 +35,7 @@ def test_a_folders_statistics_are_those_of_its_features(place, monkeypatch, caps
   assert cli.main(["reference", *argv, "--out", "a.npz"]) == 0
   printed = capsys.readouterr()
   assert "5 pictures of p as 64 features, resize tensorflow" in printed.out
-  assert "FID of 5 pictures" in printed.err
+  assert "fid of 5 pictures" in printed.err
   found = reference.load("a.npz")
   images = [np.asarray(Image.open(file)) for file in sorted((place / "p").iterdir())]
   features_ND, _ = features.features(converter.read(inception_arrays.official())[1], images, resize.TENSORFLOW, 64)

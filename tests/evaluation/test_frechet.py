@@ -63,7 +63,10 @@ def test_what_can_not_be_compared_is_told():
 
 
 def test_few_pictures_are_told_and_many_are_not():
-  assert "means nothing: the covariance of 2048 features wants 2049 at least" in frechet.caveat(2048, 2048)
-  assert "use KID" in frechet.caveat(2048, 2048)
+  assert "means nothing, as the covariance of 2048 features wants 2049 at least" in frechet.caveat(2048, 2048)
+  assert frechet.caveat(2048, 2048).endswith("take kid, which is unbiased at any number, or --features 64")
+  assert frechet.caveat(64, 64).endswith("take kid, which is unbiased at any number")
+  assert frechet.caveat(100, 128, "fd_clip").startswith("fd_clip of 100 pictures means nothing")
+  assert "kid" not in frechet.caveat(100, 128, "fd_clip")
   assert "bias" in frechet.caveat(2049, 2048)
   assert frechet.caveat(10_000, 2048) is None

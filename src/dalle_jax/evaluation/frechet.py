@@ -92,7 +92,8 @@ def caveat(pictures: int, dim: int, what: str = "fid") -> str | None:
   what: the figure's name; of fid it says what to take instead.
   """
   if pictures < dim + 1:
-    instead = ": take kid, which is unbiased at any number, or --features 64" if what == "fid" else ""
+    fewer = ", or --features 64" if dim > 64 else ""
+    instead = f": take kid, which is unbiased at any number{fewer}" if what == "fid" else ""
     return (
       f"{what} of {pictures} pictures means nothing, as the covariance of {dim} features wants {dim + 1} at least, and "
       f"10,000 for figures that compare{instead}"

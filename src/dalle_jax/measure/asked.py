@@ -137,7 +137,7 @@ def sweep(given: Sequence[str], setting: Setting) -> tuple[tuple[str, Setting], 
   return tuple(found)
 
 
-def _none(name: str, value: float) -> float | int | None:
+def _none(name: str, value: float | int) -> float | int | None:
   """What a flag's way of saying "all tokens" is to the sampler."""
   return None if (name, value) in (("top_k", 0), ("top_p", 1)) else value
 

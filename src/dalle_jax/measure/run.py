@@ -96,9 +96,9 @@ class Run:
     """`parts.measured` in this run's folder: with the program's own facts in the key, told, and kept in a bucket."""
 
     def progress(done: int) -> None:
-      self.progress(told, done, total)
       if done:
         self.workdir.keep()
+      self.progress(told, done, total)
 
     about = {**about, **protocol.surroundings(), "device": jax.devices()[0].device_kind}
     size = max(1, size or max(self.asked.batch, 256 // self.asked.batch * self.asked.batch))
