@@ -77,8 +77,9 @@ def test_every_figure_that_is_asked_for_is_there(whole):
     *(("drawn", "guidance=1"), ("drawn", "guidance=2"), ("real", "")),
   }
   assert {each.blur for each in figures if each.metric == "fd_clip"} == {0, 1}
-  assert {each.examples for each in figures if each.of == "drawn"} == {8}
-  assert {each.examples for each in figures if each.of != "drawn"} == {TESTED}
+  all_of_them = [each for each in figures if not each.metric.startswith("composition_")]
+  assert {each.examples for each in all_of_them if each.of == "drawn"} == {8}
+  assert {each.examples for each in all_of_them if each.of != "drawn"} == {TESTED}
   assert result.read(out / "eval.json") == list(done.measured)
   text = done.page.read_text()
   assert text.count("picture-") >= 12
@@ -134,7 +135,8 @@ def test_other_figures_of_the_same_pictures_draw_nothing_anew(place, whole, monk
   monkeypatch.setattr(samples.Drawer, "draw", draws)
   wanted = Asked(metrics=("composition",), batch=4, blur=(2.0,), settings=SETTINGS[:1], pictures=8)
   found = measured(place, wanted, whole[1])
-  assert [each.figure.blur for each in found.measured] == [2.0, 2.0]
+  assert {each.figure.blur for each in found.measured} == {2.0}
+  assert {each.figure.of for each in found.measured if each.figure.metric == "composition"} == {"drawn", "real"}
 
 
 def test_a_caption_is_drawn_as_it_is_among_more(place, tmp_path):
@@ -176,6 +178,11 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
     (["--metrics", "composition", "--blur", "nan"], "got --blur nan, wanted radii of 0 or more"),
     (["--metrics", "composition", "--blur", "1", "1.0000001"], "wanted radii of 0 or more, each once"),
     (["--metrics", "composition", "--seed", "-1"], "got --seed -1, wanted 0 to"),
+    (
+      ["--metrics", "composition", "--sweep", "top_k=0,5", "--top-k", "3"],
+      "got --top-k 3 and --sweep top_k=0,5, which",
+    ),
+    (["--pictures", "5"], "got --pictures, which goes with --metrics or --stage"),
     (["--metrics", "composition", "--sweep", "top_p=0,1"], "got top_p=0.0, wanted more than 0"),
     (["--metrics", "is", "--inception", "INCEPTION", "--pictures", "9"], "is wants 10 pictures at least, got 9"),
     (["--metrics", "clip_score", "--pictures", "1"], "clip_score wants 2 pictures at least, got 1"),
@@ -255,7 +262,9 @@ def test_figures_through_inception_are_those_of_its_features(place, inception, t
   with pytest.raises(UserError, match="made with resize clean, and the pictures are looked at with tensorflow"):
     measured(place, other, tmp_path / "out")
   with pytest.raises(UserError, match="no --reference of pictures blurred by radius 2"):
-    measured(place, dataclasses.replace(held, blur=(0.0, 2.0)), tmp_path / "out")
+    measured(place, dataclasses.replace(held, blur=(0.0, 1.0, 2.0)), tmp_path / "out")
+  with pytest.raises(UserError, match="is of pictures blurred by 1, and no such figure is asked for"):
+    measured(place, dataclasses.replace(held, blur=(0.0,)), tmp_path / "out")
 
 
 def test_every_figure_is_told_without_the_pictures_of_a_list_too(place, tmp_path):
@@ -270,7 +279,8 @@ def test_every_figure_is_told_without_the_pictures_of_a_list_too(place, tmp_path
   done = measured(place, wanted, tmp_path / "out")
   examples = {each.figure.key: each.figure.examples for each in done.measured}
   for each in done.measured:
-    assert each.figure.examples == TESTED - each.figure.excluded
+    if not each.figure.metric.startswith("composition_"):  # which are of captions that say something of an aspect
+      assert each.figure.examples == TESTED - each.figure.excluded
     assert each.figure.excluded == (3 if each.figure.without_list else 0)
     assert (each.protocol["exclusion"] is None) == (not each.figure.without_list)
   assert len({key[:-1] for key in examples}) * 2 == len(examples)

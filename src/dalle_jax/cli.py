@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"dalle: {processes.name()}{' '.join(str(error).split())}", file=sys.stderr)
     return _ended(error.exit_code)
   except KeyboardInterrupt:
-    print("dalle: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+    goes_on = {"train": "; the same command goes on from the last checkpoint", "eval": "; with --metrics it goes on"}
+    print(f"dalle: interrupted{goes_on.get(argv[0], '') if argv else ''}", file=sys.stderr)
     return _ended(130)
   except BrokenPipeError:
     # Whoever read the output has left (`dalle ... | head`): no more can be said there, at exit neither.

@@ -1,6 +1,7 @@
 """Files of other projects' weights made converted weights, and what is told of them."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,4 +108,9 @@ def as_text(found: Converted, out: Path) -> str:
     ("digest", found.digest[:16]),
   ]
   table = "\n".join(f"{left:<20} {right}" for left, right in rows)
-  return f"{table}\n\nnext: {found.kind.then.replace('DIR', str(out))}"
+  return f"{table}\n\nnext: {then(found.kind, out)}"
+
+
+def then(kind: Kind, out: Path) -> str:
+  """What to do with weights of that kind at OUT."""
+  return re.sub(r"\bDIR\b", lambda _: str(out), kind.then)

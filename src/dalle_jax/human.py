@@ -63,6 +63,8 @@ def score(directory: str, files: Sequence[str], without: Sequence[int] = ()) -> 
   if unknown := sorted(set(without) - {each.worker for each in people}):
     raise UserError(f"got --without {unknown[0]}, and no file is of form {unknown[0]}: leave it out")
   people = [each for each in people if each.worker not in without]
+  if not people:
+    raise UserError("got --without for every form there is an answer of: leave one of them in")
   results, told = human_score.score(key, people), human_score.workers(people)
   out = Path(directory) / SCORES
   try:

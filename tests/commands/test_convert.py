@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import openai_files
@@ -9,8 +10,9 @@ import pytest
 import torch_bytes
 from safetensors.numpy import save_file
 
-from dalle_jax import cli
+from dalle_jax import cli, convert_files
 from dalle_jax.convert import weights
+from dalle_jax.convert.kinds import KINDS
 
 
 @pytest.fixture
@@ -102,3 +104,10 @@ def test_a_missing_file_is_told_at_once(place, capsys):
   begin = time.monotonic()
   convert(capsys, "nowhere.pkl", "--out", "out")
   assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_what_to_do_next_names_the_place_and_leaves_the_workdir_open(kind):
+  told = convert_files.then(kind, Path("weights/x"))
+  assert "weights/x" in told
+  assert told.count("WORKDIR") == kind.then.count("WORKDIR")

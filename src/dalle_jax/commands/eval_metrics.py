@@ -82,7 +82,7 @@ def run(directory: str, argv: list[str]) -> int:
     return 0
   from dalle_jax.commands import flags
 
-  given = flags.parse(Flags, argv, prog="dalle eval")
+  given = flags.parse(Flags, argv, prog="dalle eval WORKDIR --stage")
   if given.top_k < 0:
     raise UserError(f"got --top-k {given.top_k}, wanted 1 or more, or 0 for all tokens")
   from dalle_jax import measure

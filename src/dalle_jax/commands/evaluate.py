@@ -7,7 +7,7 @@ from dalle_jax.commands.mesh_flags import Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with their protocols: --stage --help
+usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with their protocols; WORKDIR --stage --help
        dalle eval WORKDIR --human-sheet OTHER --captions FILE --out DIR ...     as dalle human make WORKDIR OTHER ...
        dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
        [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
@@ -15,6 +15,12 @@ usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with th
 
 Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
 """
+
+
+OF_FIGURES = (
+  *("--pictures", "--best-of", "--blur", "--sweep", "--exclude", "--out"),
+  *("--inception", "--resize", "--features", "--reference", "--clip"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,11 @@ def run(argv: list[str]) -> int:
     from dalle_jax.commands import eval_metrics
 
     return eval_metrics.run(directory, rest)
+  for arg in rest:
+    if arg.partition("=")[0] in OF_FIGURES:
+      raise UserError(
+        f"got {arg}, which goes with --metrics or --stage: dalle eval {directory} --stage --help tells them"
+      )
   from dalle_jax.commands import flags
 
   given = flags.parse(Flags, rest, prog="dalle eval")

@@ -93,6 +93,8 @@ def read_answers(key: Key, files: Sequence[str | Path]) -> list[Answers]:
     if told["sheet"] != key.sheet:
       raise UserError(f"{file} answers another sheet ({told['sheet']}, this is {key.sheet}): leave it out")
     worker = told["worker"]
+    if not 1 <= worker <= key.workers:
+      raise UserError(f"{file} is of form {worker}, and {key.workers} were made: is it of this sheet?")
     if worker in found:
       raise UserError(f"{file} and {found[worker][0]} are both of form {worker}: leave one of them out")
     found[worker] = (file, _named(key, told, file))
@@ -190,6 +192,10 @@ def _named(key: Key, told: Mapping[str, Any], file: str | Path) -> Answers:
       number = row["pair"]
       if not 0 <= number < len(key.pairs):
         raise UserError(f"{file} answers pair {number}, and there are {len(key.pairs)}: is it of this sheet?")
+      if number in chosen:
+        raise UserError(f"{file} answers pair {number} twice: leave it out, or one of the two answers")
+      if not float(row["seconds"]) >= 0:
+        raise UserError(f"{file} has {row['seconds']} seconds for pair {number}: wanted 0 or more")
       for question in QUESTIONS:
         if row[question.name] not in question.answers:
           raise UserError(f"{file} answers {row[question.name]!r} to {question.text!r}, wanted {question.answers}")

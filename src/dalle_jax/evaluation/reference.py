@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -64,6 +65,11 @@ def check(file: Path) -> None:
     raise UserError(f"{file} is there already: take another --out, or remove it")
   if not file.parent.is_dir():
     raise UserError(f"no directory {file.parent} to write {file.name} into: make it first")
+  try:
+    with tempfile.TemporaryFile(dir=file.parent):
+      pass
+  except OSError as error:
+    raise UserError(f"cannot write {file}: {error.strerror}; take another --out") from error
 
 
 def save(

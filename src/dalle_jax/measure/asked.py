@@ -121,6 +121,9 @@ def sweep(given: Sequence[str], setting: Setting) -> tuple[tuple[str, Setting], 
     name, _, values = each.partition("=")
     if name not in KINDS or name in tried or not values:
       raise UserError(f"got --sweep {each}, wanted each of {', '.join(KINDS)} at most once, as in guidance=1,3,5")
+    own = setting.best_of if name == "best_of" else getattr(setting.sampling, name)
+    if own != (1 if name == "best_of" else getattr(SamplingConfig(), name)):
+      raise UserError(f"got --{name.replace('_', '-')} {own:g} and --sweep {each}, which says the same: leave one out")
     try:
       tried[name] = [KINDS[name](value) for value in values.split(",")]
     except ValueError as error:

@@ -75,7 +75,7 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
   subject["experiment"] = subject["experiment"] | {"tokenizer": run.tokenizer_digest()}
   facts = run.data_facts(drawer.dvae.image)
   real = _real(run, drawer, networks)
-  found, drawn, size = [], [], real.bytes() if real else 0
+  found, of_real, drawn, size = [], [], [], real.bytes() if real else 0
   for number, (name, setting) in enumerate(run.asked.settings):
     own = facts | {"caption": "the first", "seed": run.asked.seed} | _setting_facts(run, drawer, setting, rows_N)
     codes = _draw(run, drawer, setting, name, own, rows_N)
@@ -92,9 +92,9 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
           found.append(Measured(figure=figure, protocol=own | subject | ours[2] | more))
         elif not number:  # real pictures are the same however others are drawn
           figure = theirs[1](figure)
-          found.append(Measured(figure=figure, protocol=facts | subject | theirs[2] | more))
+          of_real.append(Measured(figure=figure, protocol=facts | subject | theirs[2] | more))
   captions = run.read(rows_N[:SHOWN], drawer.dvae.image).captions
-  return found, Shown(captions=captions, drawn=tuple(drawn)), size
+  return found + of_real, Shown(captions=captions, drawn=tuple(drawn)), size
 
 
 def _figures(run: Run, networks: Networks, drawn: Seen, real: Seen | None) -> Iterator[tuple[Any, Mapping[str, Any]]]:

@@ -18,8 +18,9 @@ from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Network
 from dalle_jax.evaluation.reference import Reference
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.evaluation.resize import named
-from dalle_jax.measure.asked import OF_CLIP, OF_INCEPTION, SAMPLES
+from dalle_jax.measure.asked import DVAE, OF_CLIP, OF_INCEPTION, SAMPLES
 from dalle_jax.measure.run import Run, model_digest
+from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.sampling import ranking, rerank
 
 OWN_CLIP = "the run's own CLIP"
@@ -80,6 +81,8 @@ def notes(run: Run) -> Iterator[str]:
   ranked = ranking.parse(run.asked.rank) if run.asked.rank else {"clip": 1.0}
   if several and "clip" in ranked and run.asked.of(OF_CLIP) and not run.asked.clip:
     yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
+  if run.asked.of(DVAE) and run.asked.stage and not isinstance(run.first_stage()[1].objective, DvaeElbo):
+    yield "nll and elb are not told: the dVAE was trained by squared error, or is a VQGAN, and knows no likelihood"
   for file in run.asked.references:
     crop, side = (statistics.load(file).protocol or {}).get("crop"), run.first_stage()[1].objective.model.image
     if crop != side:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from dalle_jax.data import scenes
+from dalle_jax.evaluation.metrics import looked_at
 from dalle_jax.evaluation.metrics.blur import blurred
+from dalle_jax.evaluation.metrics.networks import Networks
 from dalle_jax.evaluation.metrics.ssim import ssim
 
 
@@ -65,3 +68,16 @@ def test_ssim_of_pictures_smaller_than_its_window_is_refused():
   x_NHWC = jnp.zeros((1, 8, 8, 3), jnp.uint8)
   with pytest.raises(ValueError, match="11x11"):
     ssim(x_NHWC, x_NHWC)
+
+
+def test_an_aspect_is_judged_of_captions_that_say_something_of_it():
+  one = scenes.ObjectClaim(shape="circle", colour="red")
+  other = scenes.ObjectClaim(shape="square", colour="blue", size="big")
+  claims = [
+    scenes.Claims(objects=(one,)),
+    scenes.Claims(objects=(one, other), relations=((0, "above", 1),), background="white"),
+  ]
+  found = looked_at.columns(pictures(), Networks(), (0,), claims=claims)
+  said = [set(np.array(looked_at.ASPECTS)[row].tolist()) for row in found["claimed"]]
+  always = {"all", "count", "shape", "colour"}
+  assert said == [always, always | {"size", "relation", "background"}]

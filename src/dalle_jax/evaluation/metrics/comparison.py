@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation.metrics import protocol
-from dalle_jax.evaluation.metrics.figures import Figure
+from dalle_jax.evaluation.metrics.figures import SHARE, Figure
 from dalle_jax.evaluation.metrics.result import Measured
 
 
@@ -65,7 +65,8 @@ def as_text(pairs: Sequence[Pair]) -> str:
     a, b = pair.a, pair.b
     apart = {None: "", True: "yes", False: "no"}[pair.apart]
     left_out = f"{a.excluded}, {b.excluded}" if a.without_list else ""
-    difference = f"{b.value - a.value:+.4g}"
+    far = b.value - a.value
+    difference = f"{100 * far:+.1f} points" if a.unit == SHARE else f"{far:+.4g}"
     cells.append([a.metric, a.of, f"{a.blur:g}", a.setting, left_out, a.told(), b.told(), difference, apart])
   keep = [i for i, name in enumerate(head) if name not in ("of", "setting", "left out") or any(c[i] for c in cells[1:])]
   keep = [i for i in keep if head[i] != "blur" or any(c[i] != "0" for c in cells[1:])]

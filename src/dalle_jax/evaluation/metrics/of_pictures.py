@@ -133,12 +133,12 @@ def _share(metric: str, ranked: Ranked, seen: Seen, **more: Any) -> Figure:
 
 
 def of_judge(drawn: Seen, real: Seen, radius: float | int) -> Told:
-  """composition: whether all that the caption says is so; at radius 0 of every aspect too."""
+  """composition: whether all that the caption says is so; and each aspect, of the captions that say something of it."""
+  judge = {"judge": "pixels read, then compared with the caption"}
   for seen in (drawn, real):
-    right_NA = seen.column(f"right@{radius:g}")
-    for i, aspect in enumerate(ASPECTS if not radius else ASPECTS[:1]):
+    right_NA, claimed_NA = seen.column(f"right@{radius:g}"), seen.column("claimed")
+    for i, aspect in enumerate(ASPECTS):
       metric = "composition" if aspect == "all" else f"composition_{aspect}"
-      yield (
-        of_share(metric, right_NA[:, i], of=seen.of, blur=radius),
-        {"judge": "pixels read, then compared with the caption"},
-      )
+      right_N = right_NA[claimed_NA[:, i], i]
+      if len(right_N):
+        yield of_share(metric, right_N, of=seen.of, blur=radius), judge

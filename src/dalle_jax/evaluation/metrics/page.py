@@ -26,6 +26,13 @@ Pictures = UInt8[np.ndarray, "N H W 3"]
 Drawn = UInt8[np.ndarray, "C H W 3"]
 
 
+STYLE = """
+.drawn { display: grid; grid-template-columns: repeat(auto-fill, 128px); gap: 1rem; }
+.drawn figcaption { overflow-wrap: anywhere; font-size: .76rem; }
+.pair { display: flex; gap: 2px; margin-right: .8rem; }
+"""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Looks:
   """What there is to look at: reconstructions beside their originals, drawn pictures with their captions, the loss.
@@ -47,8 +54,8 @@ def write(out: Path, measured: Sequence[Measured], looks: Looks, *, title: str, 
     folder.mkdir(parents=True)
     sections = [
       *(f'<p class="note">{html.escape(note)}</p>' for note in notes),
-      _table(figures),
       *_sweep(figures, folder),
+      _table(figures),
       *_blur(figures, folder),
       *_drawn(looks, folder),
       *_pairs(looks, folder),
@@ -56,7 +63,7 @@ def write(out: Path, measured: Sequence[Measured], looks: Looks, *, title: str, 
       *_protocols(measured),
     ]
     page = out / "index.html"
-    page.write_text(static_page.page(title, sections))
+    page.write_text(static_page.page(title, sections, style=STYLE))
   except OSError as error:
     said = f"cannot write the page to {out}: {error.strerror or error}"
     raise (StorageError if error.errno in FULL else UserError)(said) from error
@@ -123,7 +130,7 @@ def _drawn(looks: Looks, folder: Path) -> list[str]:
       figures.append(static_page.figure(f"page/drawn-{number}-{i:02d}.png", html.escape(caption), alt=caption))
     sections += [
       f"<h3>{html.escape(setting)}</h3>" if setting else "",
-      f'<div class="pictures">{"".join(figures)}</div>',
+      f'<div class="drawn">{"".join(figures)}</div>',
     ]
   return ["<h2>Drawn</h2>", *sections] if sections else []
 
@@ -131,12 +138,14 @@ def _drawn(looks: Looks, folder: Path) -> list[str]:
 def _pairs(looks: Looks, folder: Path) -> list[str]:
   if looks.pairs is None:
     return []
-  figures = []
+  pairs = []
   for i, pair in enumerate(zip(*looks.pairs)):
+    figures = []
     for kind, image_HWC in zip(("picture", "reconstructed"), pair):
       save_picture(image_HWC, folder / f"{kind}-{i:02d}.png")
       figures.append(static_page.figure(f"page/{kind}-{i:02d}.png", kind, width=96, alt=kind))
-  return ["<h2>Reconstructions</h2>", f'<div class="pictures">{"".join(figures)}</div>']
+    pairs.append(f'<div class="pair">{"".join(figures)}</div>')
+  return ["<h2>Reconstructions</h2>", f'<div class="pictures">{"".join(pairs)}</div>']
 
 
 def _cells(looks: Looks, folder: Path) -> list[str]:

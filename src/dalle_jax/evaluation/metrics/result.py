@@ -59,7 +59,7 @@ def read(file: Path) -> list[Measured]:
   except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
     if isinstance(error, UserError):
       raise
-    raise UserError(f"{file} is not what `dalle eval --metrics` wrote: {str(error)[:80]}") from error
+    raise UserError(f"{file} is not what `dalle eval --metrics` wrote: name its eval.json") from error
 
 
 def head(figures: Sequence[Figure]) -> list[str]:
@@ -77,12 +77,12 @@ def row(figure: Figure, columns: Sequence[str], notes: Sequence[str] = ()) -> li
   """A figure's texts under these columns, with the number of its note."""
   mark = f" ({notes.index(figure.note) + 1})" if figure.note in notes else ""
   told = {
-    "metric": figure.metric,
+    "metric": figure.metric + mark,
     "of": figure.of,
     "blur": f"{figure.blur:g}",
     "drawn with": figure.setting,
-    "left out": str(figure.excluded) if figure.without_list else "",
-    "value": figure.told() + mark,
+    "left out": f"{figure.excluded}, by the list" if figure.without_list else "none",
+    "value": figure.told(),
     "unit": "" if figure.unit == SHARE else figure.unit,
     "examples": str(figure.examples),
   }
