@@ -26,6 +26,7 @@ Pictures = UInt8[np.ndarray, "N H W 3"]
 Drawn = UInt8[np.ndarray, "C H W 3"]
 
 
+SAID_BY_ANOTHER = ("clip_cosine", "r_precision_of_all")  # what clip_score and r_precision say
 STYLE = """
 .drawn { display: grid; grid-template-columns: repeat(auto-fill, 128px); gap: 1rem; }
 .drawn figcaption { overflow-wrap: anywhere; font-size: .76rem; }
@@ -102,8 +103,8 @@ def _sweep(figures: Sequence[Figure], folder: Path) -> list[str]:
 
 
 def _pairs_of(metrics: Sequence[str]) -> list[tuple[str, str]]:
-  """Every two; clip_cosine says what clip_score says."""
-  own = [metric for metric in metrics if metric not in ("clip_cosine", "r_precision_of_all")]
+  """Every two."""
+  own = [metric for metric in metrics if metric not in SAID_BY_ANOTHER]
   return [(first, second) for i, first in enumerate(own) for second in own[i + 1 :]]
 
 
@@ -114,10 +115,11 @@ def _points(
 
 
 def _blur(figures: Sequence[Figure], folder: Path) -> list[str]:
-  metrics = dict.fromkeys(each.metric for each in figures if each.blur)
+  found = dict.fromkeys(each.metric for each in figures if each.blur)
+  metrics = [each for each in found if each not in SAID_BY_ANOTHER and not each.startswith("composition_")]
   for metric in metrics:
     shared.save(plots.over_blur(figures, metric), folder / f"blur-{metric}")
-  drawn = [_plot(f"blur-{metric}", f"{metric} by blur radius") for metric in metrics]
+  drawn = [_plot(f"blur-{metric}", f"{metric} by blur radius", width=400) for metric in metrics]
   return ["<h2>Without fine detail</h2>", f'<div class="figures">{"".join(drawn)}</div>'] if drawn else []
 
 

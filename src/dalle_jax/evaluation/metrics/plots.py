@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from dalle_jax.evaluation.metrics.figures import Figure
+from dalle_jax.evaluation.metrics.figures import SHARE, Figure
 from dalle_jax.evaluation.plots import Paper
 
 BETTER_LOW = ("fid", "kid", "fd_clip")
@@ -18,6 +18,7 @@ BETTER_LOW = ("fid", "kid", "fd_clip")
 def over_blur(figures: Sequence[Figure], metric: str) -> Callable[[Axes, Paper], object]:
   """One metric of drawn and of real pictures by radius; dashed without those of the exclusion list (paper 3.1)."""
   own = [each for each in figures if each.metric == metric]
+  scale, unit = (100, "%") if own[0].unit == SHARE else (1, own[0].unit)
 
   def draw(axes: Axes, paper: Paper) -> None:
     lines = dict.fromkeys((each.of, each.setting, each.without_list) for each in own)
@@ -25,12 +26,15 @@ def over_blur(figures: Sequence[Figure], metric: str) -> Callable[[Axes, Paper],
     for of, setting, excluded in lines:
       points = [each for each in own if (each.of, each.setting, each.without_list) == (of, setting, excluded)]
       name = " ".join(part for part in (of, setting, "without those like training's" if excluded else "") if part)
-      radii, values = [each.blur for each in points], [each.value for each in points]
+      radii, values = [each.blur for each in points], [scale * each.value for each in points]
+      if all(each.low is not None and each.high is not None for each in points):
+        low, high = ([scale * getattr(each, end) for each in points] for end in ("low", "high"))
+        axes.fill_between(radii, low, high, color=colours[of, setting], alpha=0.13, linewidth=0)
       how = {"color": colours[of, setting], "linestyle": "--" if excluded else "-", "label": name}
       axes.plot(radii, values, marker="o", markersize=4, linewidth=1.8, **how)
     axes.set_xticks(sorted({each.blur for each in own}))
     axes.set_xlabel("blur radius, pixels")
-    axes.set_ylabel(f"{metric}, {own[0].unit}" if own[0].unit else metric)
+    axes.set_ylabel(f"{metric}, {unit}" if unit else metric)
     if len(lines) > 1:
       axes.legend(frameon=False, labelcolor="linecolor", fontsize=9)
 
