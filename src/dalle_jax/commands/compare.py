@@ -36,11 +36,11 @@ def run(argv: list[str]) -> int:
   from dalle_jax.evaluation.metrics import comparison, result
 
   read = [result.read(_file(name)) for name in (a, b)]
+  pairs = comparison.compare(*read, across=given.across)
   print(f"first: {a}\nsecond: {b}")
   for line in comparison.ran_on(*read):
     print(line)
-  print()
-  print(comparison.as_text(comparison.compare(*read, across=given.across)))
+  print(f"\n{comparison.as_text(pairs)}")
   return 0
 
 
