@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from dalle_jax import cli, measure, places
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
-from dalle_jax.data.prepared import open_prepared
+from dalle_jax.data.prepared import PreparedSource, open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, reference
@@ -335,6 +335,13 @@ def test_a_killed_measurement_goes_on_to_the_same_figures(place, whole, tmp_path
   wanted = values(whole[0])
   assert found.keys() == wanted.keys()
   np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), rtol=1e-4, atol=1e-6)
+
+
+def test_captions_that_are_all_the_same_have_no_r_precision(place, tmp_path, monkeypatch):
+  monkeypatch.setattr(PreparedSource, "captions", lambda source: iter([["a red circle"]] * len(source)))
+  with pytest.raises(UserError, match="all of these have the same"):
+    measured(place, Asked(metrics=("r_precision",), batch=4), tmp_path / "out")
+  assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

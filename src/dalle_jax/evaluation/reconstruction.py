@@ -34,8 +34,7 @@ class Reconstruction:
   @property
   def perplexity(self) -> float:
     """exp of the entropy of the codes' frequencies: V where all are used alike, 1 where only one is."""
-    p = self.counts_V[self.counts_V > 0] / self.counts_V.sum()
-    return float(np.exp(-(p * np.log(p)).sum()))
+    return perplexity(self.counts_V)
 
 
 def reconstruct(
@@ -74,6 +73,12 @@ def measure(
     psnr_mean_picture=psnr((squares - pictures * float(np.square(mean_HWC).sum())) / subpixels),
     counts_V=counts_V,
   )
+
+
+def perplexity(counts_V: Int[np.ndarray, " V"]) -> float:
+  """exp of the entropy of the codes' frequencies."""
+  p = counts_V[counts_V > 0] / counts_V.sum()
+  return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def psnr(mean_squared_error: float) -> float:

@@ -1,6 +1,7 @@
 """The run that is measured: its stages with their weights, the split, the devices, and the facts of every protocol."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ class Run:
     """Those pictures of the split, the square in the middle at that size, and their first captions."""
     return examples.read(self.prepared, self.split, rows_B.tolist(), size=size, words=self.words)
 
-  @property
+  @functools.cached_property
   def words(self) -> examples.Words:
     """The tokenizer; one that reads nothing where no stage reads text, as in a dVAE's own run."""
     first = all(isinstance(each.objective, FirstStage) for each in self.stages.values())

@@ -47,8 +47,8 @@ def check(run: Run, networks: Networks) -> None:
   for metric in wanted:
     if min(drawn, real) < LEAST.get(metric, 1):
       raise UserError(f"{metric} wants {LEAST[metric]} pictures at least, got {min(drawn, real)}: leave it out")
-  if "r_precision" in wanted and len({run.read(np.array([row]), 1).captions for row in _rows(run)[:1000]}) < 2:
-    raise UserError("r_precision asks which caption is a picture's own, and all captions drawn are one and the same")
+  if "r_precision" in wanted:
+    _check_captions(run)
   found = seeing.references(run)
   if found and (lacking := [radius for radius in run.asked.blur if radius not in found]):
     raise UserError(f"no --reference of pictures blurred by radius {lacking[0]:g}: make one, or leave --reference out")
@@ -56,6 +56,17 @@ def check(run: Run, networks: Networks) -> None:
     raise UserError("kid wants the features of the reference's pictures: make it with `dalle reference --keep`")
   for each in found.values():
     _check_reference(each, networks)
+
+
+def _check_captions(run: Run) -> None:
+  """Raises UserError where pictures that are asked for their caption have one and the same."""
+  first_N = np.array([each[0] for each in run.prepared.source(run.split).captions()], object)
+  for rows_N in (_rows(run), np.arange(len(run))):
+    for keep_N, _, _ in subsets(run, rows_N):
+      if len(set(first_N[rows_N[keep_N]])) < 2:
+        raise UserError(
+          "r_precision asks which caption is a picture's own, and all of these have the same: leave it out"
+        )
 
 
 def _check_reference(found: Reference, networks: Networks) -> None:

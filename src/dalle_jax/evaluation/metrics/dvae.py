@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from dalle_jax.evaluation.metrics.figures import Figure, of_mean
 from dalle_jax.evaluation.metrics.ssim import ssim
-from dalle_jax.evaluation.reconstruction import psnr
+from dalle_jax.evaluation.reconstruction import perplexity, psnr
 from dalle_jax.models import dvae, image_tokenizer
 from dalle_jax.sampling.devices import Devices, scope
 from dalle_jax.sharding import Rules
@@ -36,9 +36,9 @@ def measure(
   """The columns of each picture, and what its most likely codes decode to.
 
   squared_error: mean over sub-pixels in [0, 1] of the 8-bit reconstruction; codes; ssim unless `similarity` is False,
-  which wants 11 pixels a side; and where a temperature is
-  given, in nats: kl of all positions, nll, elb_hard, elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones
-  made with the same Gumbel noise, which depends on the seed and the picture's number alone.
+  which wants 11 pixels a side; and where a temperature is given, in nats: kl of all positions, nll, elb_hard,
+  elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones made with the same Gumbel noise, which depends on the
+  seed and the picture's number alone.
   """
   placed, numbers = devices.put(images_BHWC), devices.put(numbers_B.astype(np.uint32))
   decoded_BHWC, codes_Bhw = _reconstruct(params, placed, cfg, devices.mesh, devices.rules_for(len(images_BHWC)))
@@ -114,8 +114,7 @@ def figures(columns: dict[str, np.ndarray], vocab: int, wanted: Iterable[str]) -
     found.append(of_mean("ssim", columns["ssim"], ""))
   if "codes" in wanted:
     counts_V = np.bincount(columns["codes"].ravel(), minlength=vocab)
-    p = counts_V[counts_V > 0] / counts_V.sum()
-    usage = {"codes_used": float(len(p)), "code_perplexity": float(np.exp(-(p * np.log(p)).sum()))}
+    usage = {"codes_used": int((counts_V > 0).sum()), "code_perplexity": perplexity(counts_V)}
     found += [
       Figure(metric=name, value=value, unit=f"of {vocab}", examples=len(error_N)) for name, value in usage.items()
     ]
