@@ -37,8 +37,8 @@ def measure(
 
   squared_error: mean over sub-pixels in [0, 1] of the 8-bit reconstruction; codes; ssim unless `similarity` is False,
   which wants 11 pixels a side; and where a temperature is given, in nats: kl of all positions, nll, elb_hard,
-  elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones made with the same Gumbel noise, which depends on the
-  seed and the picture's number alone.
+  elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones made with the same Gumbel noise, which depends on
+  the seed and the picture's number alone.
   """
   placed, numbers = devices.put(images_BHWC), devices.put(numbers_B.astype(np.uint32))
   decoded_BHWC, codes_Bhw = _reconstruct(params, placed, cfg, devices.mesh, devices.rules_for(len(images_BHWC)))
