@@ -22,10 +22,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
-from dalle_jax import sharding
+from dalle_jax import chips, sharding
 from dalle_jax.errors import UserError
-from dalle_jax.models import transformer
+from dalle_jax.models import flops, transformer
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate
@@ -98,8 +99,7 @@ def sample_timer(shape: Shape, given_rows: int = 0) -> Timer:
   given_rows: of the grid, from the top, whose codes are not drawn.
   """
   model, sampling = shape.model(), SamplingConfig()
-  objective = TransformerNll(model=model)
-  params = jax.jit(lambda: sharding.unbox(objective.init(jax.random.key(shape.seed))))()
+  params = jax.jit(lambda: transformer.in_compute_dtype(random_weights(shape), model))()
   text_CT, codes_CN = (jnp.asarray(random_batch(shape)[name][:1]) for name in ("text", "codes"))
   given_CN = codes_CN.at[:, given_rows * shape.grid :].set(-1) if given_rows else None
   key, numbers = jax.random.key(shape.seed), jnp.arange(shape.batch)
@@ -112,6 +112,11 @@ def sample_timer(shape: Shape, given_rows: int = 0) -> Timer:
     return time.perf_counter() - begin
 
   return timer
+
+
+def random_weights(shape: Shape) -> PyTree:
+  """As training begins with them."""
+  return sharding.unbox(TransformerNll(model=shape.model()).init(jax.random.key(shape.seed)))
 
 
 def random_batch(shape: Shape) -> dict[str, np.ndarray]:
@@ -133,11 +138,16 @@ def measure(timer: Timer, *, warmup: int, repeats: int) -> list[float]:
 
 
 def train_step(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, Any]:
-  """Times the train step. Keys: median_s, spread_s, tokens_per_s, and those of `report`."""
+  """Times the train step. Keys: median_s, spread_s, tokens_per_s, mfu, and those of `report`.
+
+  mfu: the model's FLOPs (`models.flops`) over the chip's peak in bfloat16; None on a chip that `chips` does not list.
+  """
   seconds = measure(train_step_timer(shape), warmup=warmup, repeats=repeats)
   tokens = shape.batch * (shape.text + shape.grid**2)
   median = statistics.median(seconds)
-  return {"median_s": median, "tokens_per_s": tokens / median} | report("train-step", shape, seconds)
+  chip = chips.of_kind(jax.devices()[0].device_kind)
+  mfu = flops.of_transformer(shape.model()) * shape.batch / median / chip.peak if chip else None
+  return {"median_s": median, "tokens_per_s": tokens / median, "mfu": mfu} | report("train-step", shape, seconds)
 
 
 def report(name: str, shape: Shape, seconds: list[float]) -> dict[str, Any]:

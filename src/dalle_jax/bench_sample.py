@@ -20,10 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dalle_jax import bench, sharding
+from dalle_jax import bench, chips
 from dalle_jax.errors import UserError
-from dalle_jax.models import layers, transformer
-from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.models import flops, layers, transformer
 from dalle_jax.ops.sparse_attention import Pattern
 from dalle_jax.sampling.choose import SamplingConfig, choose, sample_keys
 
@@ -104,19 +103,24 @@ def _attend(
   return o_BPHK, (k_BHLK, v_BHLK)
 
 
-def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5, given_rows: int = 0) -> dict[str, Any]:
+def sample(
+  shape: bench.Shape, *, warmup: int = 1, repeats: int = 5, given_rows: int = 0, beside: int = 1
+) -> dict[str, Any]:
   """Seconds a token of the whole batch, samples of one caption, of each side in alternating runs.
 
-  Keys: s_per_token and tokens_per_s (ours), SIDE_s_per_token, ratio_SIDE (above 1: ours is faster), SIDE_cache_bytes,
-  and those of `bench.report`. Recomputing costs every token the same, so one token of it is timed. given_rows: of the
-  grid, whose codes are given; the side "given" is ours then, a token of all, given or drawn. Raises UserError for more
-  rows than there are.
+  Keys: s_per_token, tokens_per_s, images_per_s and roofline (ours, see `roofline`), SIDE_s_per_token, ratio_SIDE (above
+  1: ours is faster), SIDE_cache_bytes, and those of `bench.report`. Recomputing costs every token the same, so one
+  token of it is timed. given_rows: of the grid, whose codes are given; the side "given" is ours then, a token of all,
+  given or drawn. beside: 0 times ours alone, where the other two's memory is not there. Raises UserError for more rows
+  than there are.
   """
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
   if not 0 <= given_rows < shape.grid:
     raise UserError(f"got given_rows={given_rows}, wanted 0 (none) to {shape.grid - 1} of the grid's {shape.grid}")
-  timers = {OURS: bench.sample_timer(shape), DENSE: _dense_timer(shape), RECOMPUTE: _recompute_timer(shape)}
+  timers = {OURS: bench.sample_timer(shape)}
+  if beside:
+    timers |= {DENSE: _dense_timer(shape), RECOMPUTE: _recompute_timer(shape)}
   tokens = {OURS: shape.grid**2, DENSE: shape.grid**2, RECOMPUTE: 1, GIVEN: shape.grid**2}
   if given_rows:
     timers[GIVEN] = bench.sample_timer(shape, given_rows)
@@ -126,7 +130,10 @@ def sample(shape: bench.Shape, *, warmup: int = 1, repeats: int = 5, given_rows:
   rounds = [{side: timer() / tokens[side] for side, timer in timers.items()} for _ in range(repeats)]
   seconds = {side: [each[side] for each in rounds] for side in timers}
   median = {side: statistics.median(found) for side, found in seconds.items()}
-  result = {"s_per_token": median[OURS], "tokens_per_s": shape.batch / median[OURS]}
+  images = shape.batch / median[OURS] / shape.grid**2
+  result = {"s_per_token": median[OURS], "tokens_per_s": shape.batch / median[OURS], "images_per_s": images}
+  chip = chips.of_kind(jax.devices()[0].device_kind)
+  result["roofline"] = images / roofline(shape, chip) if chip else None
   for side in timers.keys() - {OURS}:
     result |= {f"{side}_s_per_token": median[side], f"ratio_{side}": median[side] / median[OURS]}
     result[f"{side}_spread_s"] = bench.spread(seconds[side])
@@ -140,6 +147,22 @@ def cache_bytes(shape: bench.Shape) -> dict[str, int]:
   caches = jax.eval_shape(functools.partial(transformer.repeat, samples=shape.batch), cache(1))
   dense = 2 * model.layers * shape.batch * (model.text + model.grid**2) * model.dim * jnp.dtype(model.dtype).itemsize
   return {f"{OURS}_cache_bytes": sum(map(size, jax.tree.leaves(caches))), f"{DENSE}_cache_bytes": dense}
+
+
+def roofline(shape: bench.Shape, chip: chips.Chip) -> float:
+  """Images a second where every token took no longer than its products at the chip's peak, or than reading once what it
+  needs: the weights in the dtype they are used in, the text's keys and values, and of each sample those it sees.
+  """
+  model, tokens = shape.model(), shape.grid**2
+  params = jax.eval_shape(lambda: transformer.in_compute_dtype(bench.random_weights(shape), model))
+  read = {name: x for name, x in params.items() if name.startswith(("block", "periods", "image_head"))}
+  weights = [x for x in jax.tree.leaves(read) if x.ndim > 1]
+  patterns = [model.pattern(kind) for kind in model.kinds()]
+  seen = sum(p.mask()[p.text :, p.text :].sum() for p in patterns) / tokens  # keys of a token, of all layers
+  a_key = 2 * model.dim * jnp.dtype(model.dtype).itemsize
+  memory = sum(x.size * x.dtype.itemsize for x in weights) + a_key * (shape.batch * seen + model.text * model.layers)
+  products = flops.of_drawing(model) / tokens
+  return shape.batch / tokens / max(memory / chip.hbm, shape.batch * products / chip.peak)
 
 
 def _dense_timer(shape: bench.Shape) -> Callable[[], float]:
@@ -167,8 +190,7 @@ def _recompute_timer(shape: bench.Shape) -> Callable[[], float]:
 
 
 def _random(shape: bench.Shape) -> tuple[PyTree, tuple[Array, Array, Array, Array]]:
-  objective = TransformerNll(model=shape.model())
-  params = jax.jit(lambda: sharding.unbox(objective.init(jax.random.key(shape.seed))))()
+  params = jax.jit(lambda: transformer.in_compute_dtype(bench.random_weights(shape), shape.model()))()
   text_CT = jnp.asarray(bench.random_batch(shape)["text"][:1])
   return params, (text_CT, jax.random.key(shape.seed), jnp.zeros(1, jnp.int32), jnp.arange(shape.batch))
 

@@ -17,7 +17,7 @@ usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 .
 
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch: s_per_token; beside it a cache of all, and none, and with
-              --given-rows R pictures whose top R rows are given
+              --given-rows R pictures whose top R rows are given; --beside 0 times ours alone
 attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 gpu-registers our GPU kernels' registers and spills, compiled for an H200 with no GPU: rows
@@ -67,9 +67,16 @@ def _of_model(result: dict[str, Any]) -> str:
   spread, unit = result["spread_s"], "s a step" if key == "median_s" else "s a token"
   return (
     f"{result['bench']}: {result[key]:.4g} {unit} (median of {result['repeats']}, "
-    f"{spread['min']:.4g} to {spread['max']:.4g}), {result['tokens_per_s']:.4g} tokens/s\n"
+    f"{spread['min']:.4g} to {spread['max']:.4g}), {result['tokens_per_s']:.4g} tokens/s{_share(result)}\n"
     f"{_beside(result)}{result['parameters']:,} parameters, {_where(result['device'])}"
   )
+
+
+def _share(result: dict[str, Any]) -> str:
+  """What part it is of what the chip could do at most, where its figures are known."""
+  images = f", {result['images_per_s']:.4g} images/s" if "images_per_s" in result else ""
+  of = {"mfu": "of the chip's peak in bfloat16", "roofline": "of the roofline at this batch"}
+  return images + "".join(f", {100 * result[name]:.1f} % {what}" for name, what in of.items() if result.get(name))
 
 
 def _beside(result: dict[str, Any]) -> str:

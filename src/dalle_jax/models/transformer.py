@@ -171,13 +171,15 @@ class Block(nn.Module):
       return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
     if cache is None:
       return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
-    cached = decode_text if isinstance(cache, decode_text.Cache) else decode
+    writes = isinstance(cache, decode_text.Cache)
     if j is None:
-      return decode.attend_prefix(q, k, v, pattern), _split(cached.prefill(cache, k, v, pattern))
+      fill = decode_text.prefill if writes else decode.prefill
+      return decode.attend_prefix(q, k, v, pattern), _split(fill(cache, k, v, pattern))
     if isinstance(j, decode.Row):
       o_BLHK, cache = decode.read_row(q, k, v, cache, j, pattern)
       return o_BLHK, _split(cache)
-    o_BHK, cache = cached.decode_step(q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
+    one = (q[:, 0], k[:, 0], v[:, 0], cache, j, pattern)
+    o_BHK, cache = decode_text.decode_step(*one) if writes else decode.decode_step(*one, self.cfg.attention)
     return o_BHK[:, None], _split(cache)
 
 

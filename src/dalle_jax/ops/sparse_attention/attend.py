@@ -62,7 +62,9 @@ def attend(
     return jnp.zeros_like(v_BLHK)
   name = implementation
   if name == "auto":
-    name = choose(pattern, sharding.platform(), q_BLHK.shape[-1], *(str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)))
+    dtypes = (str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK))
+    chip = "hopper" if pallas_gpu.hopper() else sharding.platform()
+    name = choose(pattern, chip, q_BLHK.shape[-1], *dtypes, lengths=text_lengths_B is not None)
   if interpret and name not in KERNELS:
     chosen = "'auto' is" if implementation == "auto" else "is"
     raise UserError(f"attention {chosen} {name!r}, no kernel, and can't be interpreted: leave interpret out")
@@ -79,11 +81,17 @@ def _check_lengths(text_lengths_B: Int[Array, " B"], batch: int) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def choose(pattern: Pattern, platform: str, head_dim: int, *dtypes: str) -> str:
-  """What `auto` means for a pattern on a platform ("cpu", "tpu", "gpu"), logged the first time it is asked."""
-  if platform == "tpu" and not pallas_tpu.unserved(pattern, head_dim, *dtypes):
+def choose(pattern: Pattern, chip: str, head_dim: int, *dtypes: str, lengths: bool = False) -> str:
+  """What `auto` means for a pattern on a chip ("cpu", "tpu", "gpu", "hopper"), logged the first time it is asked.
+
+  lengths: whether texts have lengths of their own.
+  """
+  dense = pattern.length < DENSE_BELOW
+  if chip == "tpu" and not pallas_tpu.unserved(pattern, head_dim, *dtypes):
     name = "pallas_tpu"
+  elif chip == "hopper" and not dense and not pallas_gpu.unserved(pattern, head_dim, *dtypes, lengths=lengths):
+    name = "pallas_gpu"
   else:
-    name = "reference" if pattern.length < DENSE_BELOW else "xla"
-  logging.getLogger("dalle_jax").info("attention: auto is %s on %s for %s", name, platform, pattern)
+    name = "reference" if dense else "xla"
+  logging.getLogger("dalle_jax").info("attention: auto is %s on %s for %s", name, chip, pattern)
   return name

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dalle_jax.errors import UserError
+from dalle_jax.ops.sparse_attention.pallas_gpu import drawing
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 from dalle_jax.ops.sparse_attention.reference import MASKED, masked_softmax
 
@@ -115,15 +116,29 @@ def decode_step(
   cache: Cache,
   j: Int[Array, ""],
   pattern: Pattern,
+  implementation: str = "xla",
 ) -> tuple[Float[Array, "B H K"], Cache]:
-  """What image position j sees, its own key and value included, and the cache with them in it."""
-  position_S = _positions(j, pattern)
-  seen_S = (position_S >= 0) & (position_S < j) & pattern.image_allowed(j, position_S)
-  image = (_may_see(x, j, pattern) for x in (cache.image_k_BHSK, cache.image_v_BHSK))
-  o_BHK = attend_both(q_BHK, k_BHK, v_BHK, cache.text_k_CHTK, cache.text_v_CHTK, *image, seen_S).astype(v_BHK.dtype)
+  """What image position j sees, its own key and value included, and the cache with them in it.
+
+  implementation: the model's; with "auto" or "pallas_gpu" one kernel does it where it can (`drawing.serves`).
+  """
+  sizes = cache.text_k_CHTK.shape[0], q_BHK.shape[0], q_BHK.shape[-1]
+  if implementation in ("auto", "pallas_gpu") and drawing.serves(pattern, *sizes, *(str(x.dtype) for x in cache)):
+    far_N = drawing.distances(pattern)
+    slot_N = _slot(jnp.maximum(j - far_N, 0), pattern).astype(jnp.int32)
+    o_BHK = drawing.attend_one(q_BHK, k_BHK, v_BHK, *cache, slot_N, jnp.sum(far_N <= j, dtype=jnp.int32))
+  else:
+    o_BHK = _attend_one(q_BHK, k_BHK, v_BHK, cache, j, pattern)
   at = _slot(j, pattern)
   k_BHSK, v_BHSK = (put(x, y, at, o_BHK) for x, y in ((cache.image_k_BHSK, k_BHK), (cache.image_v_BHSK, v_BHK)))
   return o_BHK, cache._replace(image_k_BHSK=k_BHSK, image_v_BHSK=v_BHSK)
+
+
+def _attend_one(q_BHK: Array, k_BHK: Array, v_BHK: Array, cache: Cache, j: Array, pattern: Pattern) -> Array:
+  position_S = _positions(j, pattern)
+  seen_S = (position_S >= 0) & (position_S < j) & pattern.image_allowed(j, position_S)
+  image = (_may_see(x, j, pattern) for x in (cache.image_k_BHSK, cache.image_v_BHSK))
+  return attend_both(q_BHK, k_BHK, v_BHK, cache.text_k_CHTK, cache.text_v_CHTK, *image, seen_S).astype(v_BHK.dtype)
 
 
 def put(

@@ -7,5 +7,6 @@ sees, then the window of the pattern's rows. What a worker needs of them is arit
 """
 
 from dalle_jax.ops.sparse_attention.pallas_gpu.attend import attend, unserved
+from dalle_jax.ops.sparse_attention.pallas_gpu.program import hopper
 
-__all__ = ["attend", "unserved"]
+__all__ = ["attend", "hopper", "unserved"]

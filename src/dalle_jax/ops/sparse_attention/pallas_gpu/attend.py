@@ -42,10 +42,8 @@ def attend(
   workers: blocks of 64 positions of a program, in each pass. Raises UserError for what the kernel does not serve.
   """
   dtypes = [str(x.dtype) for x in (q_BLHK, k_BLHK, v_BLHK)]
-  if why := unserved(pattern, q_BLHK.shape[-1], *dtypes):
+  if why := unserved(pattern, q_BLHK.shape[-1], *dtypes, lengths=text_lengths_B is not None):
     raise UserError(why)
-  if pattern.kind == "full" and text_lengths_B is not None:
-    raise UserError("pallas_gpu serves kind='full' without text lengths: choose xla")
   workers = workers or (INTERPRETED if interpret else WORKERS[q_BLHK.shape[-1]])
   if interpret:
     _check_interpreter(max(workers) + 1)
@@ -60,13 +58,18 @@ def attend(
   )
 
 
-def unserved(pattern: Pattern, head_dim: int, *dtypes: str) -> str:
-  """Why the kernel does not serve this, with what to change; empty where it does."""
+def unserved(pattern: Pattern, head_dim: int, *dtypes: str, lengths: bool = False) -> str:
+  """Why the kernel does not serve this, with what to change; empty where it does.
+
+  lengths: whether texts have lengths of their own.
+  """
   if pattern.order != "text_first" or pattern.softmax != "joint":
     return (
       f"pallas_gpu serves order='text_first' and softmax='joint', got {pattern.order!r} and {pattern.softmax!r}: "
       "choose reference or xla"
     )
+  if pattern.kind == "full" and lengths:
+    return "pallas_gpu serves kind='full' without text lengths: choose xla"
   if pattern.kind != "full" and pattern.grid > BLOCK:
     return f"pallas_gpu serves rows of at most {BLOCK} tokens, got {pattern.grid}: choose xla"
   if head_dim not in WORKERS:

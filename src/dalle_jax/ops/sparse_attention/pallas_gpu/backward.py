@@ -6,6 +6,8 @@ stored once, so nothing is added in memory and the result does not depend on whi
 B batch, *S slots (or rows and positions of a row, see `copies`), H heads, K head dim, Q T queries and keys of a block.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -17,6 +19,7 @@ from dalle_jax.ops.sparse_attention.pallas_gpu.spec import BLOCK, Spec, masks
 from dalle_jax.ops.sparse_attention.pallas_gpu.walk import over_keys, over_queries
 
 
+@functools.partial(jax.jit, static_argnames="spec")  # lowered once for all layers alike
 def backward(
   spec: Spec,
   q_BSHK: Float[Array, "B *S H K"],

@@ -3,6 +3,7 @@
 B batch, *S slots (or rows and positions of a row, see `copies`), H heads, K head dim, Q T queries and keys of a block.
 """
 
+import functools
 import math
 
 import jax
@@ -19,6 +20,7 @@ FLOOR = -1e20  # the first maximum: below every score, above MASKED, so that a b
 EMPTY = 1e30  # log2 of the sum of a query that sees nothing: 2^(score - EMPTY) is 0
 
 
+@functools.partial(jax.jit, static_argnames=("spec", "statistics"))  # lowered once for all layers alike
 def forward(
   spec: Spec,
   q_BSHK: Float[Array, "B *S H K"],

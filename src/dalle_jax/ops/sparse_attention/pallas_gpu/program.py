@@ -15,6 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float, Int
 
+from dalle_jax import sharding
 from dalle_jax.ops.sparse_attention.pallas_gpu import copies, stream
 from dalle_jax.ops.sparse_attention.pallas_gpu.spec import Spec, stages
 
@@ -124,11 +125,16 @@ def run(
     thread_name="worker",
     kernel_name=f"sparse_attention_{spec.plan.pattern.kind}_{name}",
     compiler_params=plgpu.CompilerParams(approx_math=True),
-    interpret=_interpreter() if spec.interpret else None,
+    interpret=interpreter() if spec.interpret else None,
   )(*own, *streamed, tokens_B, added)
 
 
-def _interpreter() -> Any:
+def hopper() -> bool:
+  """Whether the program being traced is for GPUs that have wgmma."""
+  return getattr(sharding.device(), "compute_capability", "").startswith("9.")
+
+
+def interpreter() -> Any:
   """JAX's, of GPU kernels."""
   if hasattr(plgpu, "InterpretGPUParams"):  # jax 0.11
     return plgpu.InterpretGPUParams()
