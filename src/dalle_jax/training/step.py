@@ -23,8 +23,8 @@ from dalle_jax.training.optimizers import AdamW, learning_rate
 INIT_STEP = 2**32 - 1
 
 # On TPU, small models' gathers would be cut into pieces that are multiplied as they come in: products too small for the
-# matrix units (2.4 times the cycles, of 350 million parameters on a v5e:2x4). On GPU, a kernel in a loop would run twice
-# where its result is both used and kept (seen in a trace of 350 million parameters on an H200).
+# matrix units (2.4 times the cycles, of 350 million parameters on a v5e:2x4). On GPU, a kernel in a loop would run
+# twice where its result is both used and kept (seen in a trace of 350 million parameters on an H200).
 COMPILER_OPTIONS = {
   "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
   "gpu": {"xla_gpu_enable_dynamic_slice_fusion": False},
