@@ -78,17 +78,21 @@ class Shape:
     return Pattern(text=self.text, grid=self.grid, kind=kind, **({"kernel": self.kernel} if kind == "conv" else {}))
 
 
-def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10) -> dict[str, Any]:
+def attention(shape: Shape, *, warmup: int = 2, repeats: int = 10, beside: int = 1) -> dict[str, Any]:
   """Rows of {kind, pass, SIDE_s, SIDE_spread_s, ratio_SIDE}, medians of alternating runs, and what `bench` reports.
 
   A ratio above 1 says that ours, the last of `sides` that serves the shape, is faster than that side; not_served tells
-  why others are not there.
+  why others are not there. beside: 0 leaves out what writes all scores to memory, of the whole square or a window.
   Raises UserError if nothing would be timed.
   """
   if repeats < 1 or warmup < 1:
     raise UserError(f"got warmup={warmup} and repeats={repeats}, wanted at least 1 of each")
+  if not beside and jax.default_backend() != "gpu":
+    raise UserError(f"beside=0 leaves nothing to compare on {jax.default_backend()}: leave it out")
   timed, unserved = {}, {}
   for side, function in sides(jax.default_backend()).items():
+    if not beside and side in ("dense", "jax", "structured"):
+      continue
     try:
       _timer(shape, KINDS[0], PASSES[0], function)()
       timed[side] = function

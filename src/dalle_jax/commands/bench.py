@@ -18,7 +18,8 @@ usage: dalle bench train-step|sample [--layers 4 --dim 512 --heads 8 --batch 2 .
 train-step    seconds a training step: median_s
 sample        seconds a drawn image token of the whole batch: s_per_token; beside it a cache of all, and none, and with
               --given-rows R pictures whose top R rows are given; --beside 0 times ours alone
-attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows
+attention     seconds of each pattern's attention: dense under a mask, JAX's own under it, and ours, in turn: rows;
+              on a GPU cuDNN's too, and --beside 0 leaves out those that write all scores to memory
 tpu-cycles    our TPU kernel and JAX's splash attention in cycles of their compiled schedules, with no TPU: rows
 gpu-registers our GPU kernels' registers and spills, compiled for an H200 with no GPU: rows
 
