@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import Pattern, attend, attention_weights, reference, xla
 from dalle_jax.ops.sparse_attention.attend import choose
@@ -330,6 +331,25 @@ def test_on_a_tpu_auto_is_our_kernel_where_it_serves():
   assert choose(row, "tpu", 80, "bfloat16", "bfloat16", "bfloat16") == "xla"
   assert choose(Pattern(text=256, grid=32, softmax="separate"), "tpu", 64, *["float32"] * 3) == "xla"
   assert choose(row, "gpu", 64, *["bfloat16"] * 3) == "xla"
+
+
+def test_on_a_hopper_gpu_auto_is_our_kernel_where_it_serves(monkeypatch):
+  row, full = (Pattern(text=256, grid=32, kind=kind) for kind in ("row", "full"))
+  half = ["bfloat16"] * 3
+  assert choose(row, "hopper", 64, *half) == "pallas_gpu"
+  assert choose(row, "hopper", 64, *["float32"] * 3) == "xla"
+  assert choose(row, "hopper", 64, *half, lengths=True) == choose(full, "hopper", 64, *half) == "pallas_gpu"
+  assert choose(full, "hopper", 64, *half, lengths=True) == "xla"
+  assert choose(Pattern(text=32, grid=8, kind="row"), "hopper", 64, *half) == "reference"
+
+  class Hopper:
+    platform, compute_capability = "gpu", "9.0"
+
+  x = jax.ShapeDtypeStruct((2, row.length, 2, 64), jnp.bfloat16)
+  program = lambda: jax.jit(lambda x: attend(x, x, x, pattern=row)).trace(x).lower(lowering_platforms=("cuda",))  # noqa: E731
+  assert "sparse_attention_row_forward" not in program().as_text()
+  monkeypatch.setattr(sharding, "device", Hopper)
+  assert "sparse_attention_row_forward" in program().as_text()
 
 
 def test_naming_an_implementation_logs_nothing(caplog):

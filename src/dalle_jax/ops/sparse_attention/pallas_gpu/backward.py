@@ -69,16 +69,16 @@ def backward(
 def _queries(spec: Spec, w: program.Work) -> tuple[Array]:
   """dq of a block."""
   (q, do, lse, delta), (k, v) = w.own, w.streamed
-  lse_Q, delta_Q = rows(spec, lse[...]), rows(spec, delta[...])
+  lse_Q, delta_Q = rows(spec.interpret, lse[...]), rows(spec.interpret, delta[...])
 
   def step(slot, mask, dq_QK):
-    s_QT = mask(product(spec, q, k.at[slot], transposed=True))
+    s_QT = mask(product(spec.interpret, q, k.at[slot], transposed=True))
     p_QT = jnp.exp2(s_QT * spec.scale - across(lse_Q, BLOCK))
-    dp_QT = product(spec, do, v.at[slot], transposed=True)
+    dp_QT = product(spec.interpret, do, v.at[slot], transposed=True)
     ds_QT = p_QT * (dp_QT - across(delta_Q, BLOCK))
-    return product(spec, ds_QT.astype(k.dtype), k.at[slot], onto=dq_QK)
+    return product(spec.interpret, ds_QT.astype(k.dtype), k.at[slot], onto=dq_QK)
 
-  zero_QK = tile(spec, jnp.zeros((BLOCK, spec.head_dim), jnp.float32))
+  zero_QK = tile(spec.interpret, jnp.zeros((BLOCK, spec.head_dim), jnp.float32))
   return (over_keys(spec, w, zero_QK, step) * spec.head_dim**-0.5,)
 
 
@@ -88,16 +88,16 @@ def _keys(spec: Spec, w: program.Work) -> tuple[Array, Array]:
 
   def step(slot, mask, carry):
     dk_TK, dv_TK = carry
-    s_TQ = mask(product(spec, k, q.at[slot], transposed=True))
-    p_TQ = jnp.exp2(s_TQ * spec.scale - down(columns(spec, lse[slot]), BLOCK))
-    dv_TK = product(spec, p_TQ.astype(do.dtype), do.at[slot], onto=dv_TK)
-    dp_TQ = product(spec, v, do.at[slot], transposed=True)
-    ds_TQ = p_TQ * (dp_TQ - down(columns(spec, delta[slot]), BLOCK))
-    return product(spec, ds_TQ.astype(q.dtype), q.at[slot], onto=dk_TK), dv_TK
+    s_TQ = mask(product(spec.interpret, k, q.at[slot], transposed=True))
+    p_TQ = jnp.exp2(s_TQ * spec.scale - down(columns(spec.interpret, lse[slot]), BLOCK))
+    dv_TK = product(spec.interpret, p_TQ.astype(do.dtype), do.at[slot], onto=dv_TK)
+    dp_TQ = product(spec.interpret, v, do.at[slot], transposed=True)
+    ds_TQ = p_TQ * (dp_TQ - down(columns(spec.interpret, delta[slot]), BLOCK))
+    return product(spec.interpret, ds_TQ.astype(q.dtype), q.at[slot], onto=dk_TK), dv_TK
 
-  zero_TK = tile(spec, jnp.zeros((BLOCK, spec.head_dim), jnp.float32))
+  zero_TK = tile(spec.interpret, jnp.zeros((BLOCK, spec.head_dim), jnp.float32))
   dk_TK, dv_TK = over_queries(spec, w, (zero_TK, zero_TK), step)
   # Absent keys were scored like all others: each is a row of its own, and it is left out here.
-  key = w.block * BLOCK + tile(spec, jax.lax.broadcasted_iota(jnp.int32, (BLOCK, spec.head_dim), 0))
+  key = w.block * BLOCK + tile(spec.interpret, jax.lax.broadcasted_iota(jnp.int32, (BLOCK, spec.head_dim), 0))
   present = (key < w.tokens) | (w.block >= spec.text)
   return jnp.where(present, dk_TK, 0) * spec.head_dim**-0.5, jnp.where(present, dv_TK, 0)

@@ -8,8 +8,9 @@ C captions, B rows (samples, caption by caption), T text, H heads, K head dim, S
 rows and columns of a tile.
 """
 
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,8 @@ def serves(pattern: Pattern, captions: int, batch: int, head_dim: int, *dtypes: 
   """Whether the kernel runs here: on one GPU of compute capability 9.0, for whole blocks of a caption's samples."""
   whole = batch % (captions * BLOCK) == 0 and pattern.text % BLOCK == 0
   fits = pattern.kind in KINDS and head_dim == 64 and len(set(dtypes)) == 1 and dtypes[0] in ("bfloat16", "float16")
-  return whole and fits and hopper() and not (sharding.is_split("batch") or sharding.is_split("heads"))
+  split = any(sharding.is_split(axis) for axis in ("batch", "rows", "heads"))
+  return whole and fits and hopper() and not split
 
 
 def distances(pattern: Pattern) -> np.ndarray:
@@ -43,12 +45,7 @@ def distances(pattern: Pattern) -> np.ndarray:
   return before[pattern.image_allowed(last, last - before)].astype(np.int32)
 
 
-class How(NamedTuple):
-  """interpret: whether the kernel is only interpreted; see `registers`."""
-
-  interpret: bool
-
-
+@functools.partial(jax.jit, static_argnames="interpret")  # lowered once for all layers alike
 def attend_one(
   q_BHK: Float[Array, "B H K"],
   k_BHK: Float[Array, "B H K"],
@@ -66,7 +63,7 @@ def attend_one(
 
   T and B / C are multiples of 64. All arrays are of one 16-bit dtype.
   """
-  how, (batch, heads, head_dim) = How(interpret), q_BHK.shape
+  batch, heads, head_dim = q_BHK.shape
   samples, blocks = batch // text_k_CHTK.shape[0], text_k_CHTK.shape[2] // BLOCK
   scale = math.log2(math.e) * head_dim**-0.5
 
@@ -101,24 +98,24 @@ def attend_one(
       def text(step, slot, carry):
         del step
         o_QK, most_Q, sum_Q = carry
-        s_QT = product(how, q, keys.at[slot], transposed=True)
+        s_QT = product(interpret, q, keys.at[slot], transposed=True)
         now_Q = jnp.maximum(most_Q, s_QT.max(axis=1))
         less_Q = jnp.exp2((most_Q - now_Q) * scale)
         p_QT = jnp.exp2(s_QT * scale - across(now_Q * scale, BLOCK))
-        o_QK = product(how, p_QT.astype(values.dtype), values.at[slot], onto=o_QK * across(less_Q, head_dim))
+        o_QK = product(interpret, p_QT.astype(values.dtype), values.at[slot], onto=o_QK * across(less_Q, head_dim))
         return o_QK, now_Q, sum_Q * less_Q + p_QT.sum(axis=1)
 
       def own(step, slot, carry):
         del step
         o_QK, most_Q, sum_Q = carry
-        s_Q = (_wide(how, q) * _wide(how, keys.at[slot])).sum(axis=1)
+        s_Q = (_wide(interpret, q) * _wide(interpret, keys.at[slot])).sum(axis=1)
         now_Q = jnp.maximum(most_Q, s_Q)
         less_Q, p_Q = jnp.exp2((most_Q - now_Q) * scale), jnp.exp2((s_Q - now_Q) * scale)
-        o_QK = o_QK * across(less_Q, head_dim) + _wide(how, values.at[slot]) * across(p_Q, head_dim)
+        o_QK = o_QK * across(less_Q, head_dim) + _wide(interpret, values.at[slot]) * across(p_Q, head_dim)
         return o_QK, now_Q, sum_Q * less_Q + p_Q
 
-      itself_Q = (_wide(how, q) * _wide(how, k)).sum(axis=1)
-      carry = (_wide(how, v), itself_Q, rows(how, jnp.ones((BLOCK,), jnp.float32)))
+      itself_Q = (_wide(interpret, q) * _wide(interpret, k)).sum(axis=1)
+      carry = (_wide(interpret, v), itself_Q, rows(interpret, jnp.ones((BLOCK,), jnp.float32)))
       carry = stream.take(ring, 0, blocks, carry, text)
       o_QK, _, sum_Q = stream.take(ring, blocks, steps, carry, own)
       q[...] = (o_QK * across(1 / sum_Q, head_dim)).astype(q.dtype)
@@ -146,9 +143,9 @@ def attend_one(
   )(q_BHK, k_BHK, v_BHK, text_k_CHTK, text_v_CHTK, image_k_BHSK, image_v_BHSK, slot_N, count[None])
 
 
-def _wide(how: How, ref: Any) -> Float[Array, "Q X"]:
+def _wide(interpret: bool, ref: Any) -> Float[Array, "Q X"]:
   """A block of shared memory in registers, as a product has it, in float32."""
-  return tile(how, ref[...]).astype(jnp.float32)
+  return tile(interpret, ref[...]).astype(jnp.float32)
 
 
 def _shared(count: tuple[int, ...], head_dim: int, dtype: Any) -> Any:

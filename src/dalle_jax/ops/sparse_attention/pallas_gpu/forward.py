@@ -38,17 +38,17 @@ def forward(
 
     def step(slot, mask, carry):
       o_QK, most_Q, sum_Q = carry
-      s_QT = mask(product(spec, q, k.at[slot], transposed=True))
+      s_QT = mask(product(spec.interpret, q, k.at[slot], transposed=True))
       now_Q = jnp.maximum(most_Q, s_QT.max(axis=1))
       less_Q = jnp.exp2((most_Q - now_Q) * spec.scale)
       p_QT = jnp.exp2(s_QT * spec.scale - across(now_Q * spec.scale, BLOCK))
-      o_QK = product(spec, p_QT.astype(v.dtype), v.at[slot], onto=o_QK * across(less_Q, spec.head_dim))
+      o_QK = product(spec.interpret, p_QT.astype(v.dtype), v.at[slot], onto=o_QK * across(less_Q, spec.head_dim))
       return o_QK, now_Q, sum_Q * less_Q + p_QT.sum(axis=1)
 
     nothing = (
-      tile(spec, jnp.zeros((BLOCK, spec.head_dim), jnp.float32)),
-      rows(spec, jnp.full((BLOCK,), FLOOR, jnp.float32)),
-      rows(spec, jnp.zeros((BLOCK,), jnp.float32)),
+      tile(spec.interpret, jnp.zeros((BLOCK, spec.head_dim), jnp.float32)),
+      rows(spec.interpret, jnp.full((BLOCK,), FLOOR, jnp.float32)),
+      rows(spec.interpret, jnp.zeros((BLOCK,), jnp.float32)),
     )
     o_QK, most_Q, sum_Q = over_keys(spec, w, nothing, step)
     some_Q = jnp.maximum(sum_Q, 1e-30)

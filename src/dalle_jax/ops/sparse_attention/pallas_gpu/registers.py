@@ -14,22 +14,22 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Bool, Float
 
-from dalle_jax.ops.sparse_attention.pallas_gpu.spec import BLOCK, Spec
+from dalle_jax.ops.sparse_attention.pallas_gpu.spec import BLOCK
 
 
-def tile(spec: Spec, x_QX: Array) -> Array:
+def tile(interpret: bool, x_QX: Array) -> Array:
   """x in the layout of a product."""
-  return x_QX if spec.interpret else plgpu.layout_cast(x_QX, plgpu.Layout.WGMMA)
+  return x_QX if interpret else plgpu.layout_cast(x_QX, plgpu.Layout.WGMMA)
 
 
-def rows(spec: Spec, x_Q: Array) -> Array:
+def rows(interpret: bool, x_Q: Array) -> Array:
   """x, a number a row, in the registers that hold a tile's rows."""
-  return x_Q if spec.interpret else plgpu.layout_cast(x_Q, plgpu.Layout.WGMMA.reduce(1))
+  return x_Q if interpret else plgpu.layout_cast(x_Q, plgpu.Layout.WGMMA.reduce(1))
 
 
-def columns(spec: Spec, x_X: Array) -> Array:
+def columns(interpret: bool, x_X: Array) -> Array:
   """x, a number a column, in the registers that hold a tile's columns."""
-  return x_X if spec.interpret else plgpu.layout_cast(x_X, plgpu.Layout.WGMMA.reduce(0))
+  return x_X if interpret else plgpu.layout_cast(x_X, plgpu.Layout.WGMMA.reduce(0))
 
 
 def across(x_Q: Float[Array, " Q"], count: int) -> Float[Array, "Q X"]:
@@ -42,16 +42,18 @@ def down(x_X: Float[Array, " X"], count: int) -> Float[Array, "Q X"]:
   return lax.broadcast_in_dim(x_X, (count, x_X.shape[0]), [1])
 
 
-def sees(spec: Spec, block_q: Any, block_k: Any, tokens: Any) -> Bool[Array, "Q X"]:
+def sees(interpret: bool, block_q: Any, block_k: Any, tokens: Any) -> Bool[Array, "Q X"]:
   """Whether a query of a block of the stream sees a key of a block of text, of which so many slots hold a token."""
-  place = [tile(spec, lax.broadcasted_iota(jnp.int32, (BLOCK, BLOCK), axis)) for axis in (0, 1)]
+  place = [tile(interpret, lax.broadcasted_iota(jnp.int32, (BLOCK, BLOCK), axis)) for axis in (0, 1)]
   query, key = block_q * BLOCK + place[0], block_k * BLOCK + place[1]
   return (key <= query) & (key < tokens)
 
 
-def product(spec: Spec, a: Any, b: Any, *, transposed: bool = False, onto: Array | None = None) -> Float[Array, "Q X"]:
+def product(
+  interpret: bool, a: Any, b: Any, *, transposed: bool = False, onto: Array | None = None
+) -> Float[Array, "Q X"]:
   """a b, or a b^T; `onto` is added. a: in shared memory or registers, b: in shared memory."""
-  if spec.interpret:
+  if interpret:
     a, b = jnp.asarray(a[...]), b[...]
     sum_QX = lax.dot_general(a, b, (((1,), (int(transposed),)), ((), ())), preferred_element_type=jnp.float32)
     return sum_QX if onto is None else onto + sum_QX

@@ -28,7 +28,7 @@ def over_keys(spec: Spec, w: Work, carry: Any, step: Step) -> Any:
     return step(slot, lambda s_QT: s_QT, carry)
 
   def masked(block, slot, carry):
-    return step(slot, lambda s_QT: jnp.where(sees(spec, w.block, block, w.tokens), s_QT, MASKED), carry)
+    return step(slot, lambda s_QT: jnp.where(sees(spec.interpret, w.block, block, w.tokens), s_QT, MASKED), carry)
 
   def window(back, slot, carry):
     return step(slot, lambda s_QT: s_QT + _added(spec, w, 1 + back), carry)
@@ -52,4 +52,4 @@ def over_queries(spec: Spec, w: Work, carry: Any, step: Step) -> Any:
 
 
 def _added(spec: Spec, w: Work, which: Any) -> Array:
-  return tile(spec, w.masks[which]).astype(jnp.float32)
+  return tile(spec.interpret, w.masks[which]).astype(jnp.float32)
