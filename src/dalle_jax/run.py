@@ -141,9 +141,9 @@ def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
 def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> Workdir:
   """Trains the tokenizer, if the workdir has none and a stage reads text. The workdir."""
   experiment = workdir.experiment()
-  if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
+  if not workdir.tokenizer_file.is_file() and any(reads_text(stage) for stage in experiment.stages.values()):
     with workdir.timed("tokenizer"):
-      workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+      workdir.keep_tokenizer(train_tokenizer(prepared, split, experiment))
   workdir.keep()
   return workdir
 
@@ -180,7 +180,7 @@ def _run_stage(
     _say(f"{name}: done, {steps} steps")
     return
   _warn_of_schedule(name, stage)
-  words = workdir.tokenizer() if _reads_text(stage) else None
+  words = workdir.tokenizer() if reads_text(stage) else None
   if words is not None:
     _warn_of_truncation(name, prepared, split, words)
   frozen, hashes = _frozen(stage, workdir)
@@ -385,11 +385,13 @@ def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:
   return files | {"hashes.json": json.dumps(hashes).encode()}
 
 
-def _reads_text(stage: Stage) -> bool:
+def reads_text(stage: Stage) -> bool:
+  """Whether a stage's examples have captions."""
   return isinstance(stage.examples, Codes) or stage.examples.captions
 
 
-def _train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
+def train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
+  """The tokenizer of the split's captions, as a file's bytes."""
   source = prepared.source(split)
   texts = (text for _, each in zip(range(MOST_CAPTIONS), source.captions()) for text in each)
   return captions.train(texts, experiment.tokenizer)
