@@ -50,7 +50,7 @@ def prepare(bench: Bench, experiment: Experiment, stage: str) -> None:
   before = dataclasses.replace(before, data=str(bench.data.path))
   with _alone(place):
     _take_tokenizer(bench, before, place)
-    run.run(before, str(place))
+    run.run(before, str(place), show=False)
 
 
 def train(bench: Bench, experiment: Experiment, stage: str, seed: int) -> Workdir:
@@ -66,7 +66,7 @@ def train(bench: Bench, experiment: Experiment, stage: str, seed: int) -> Workdi
     own = dataclasses.replace(own, stages=taken | {stage: _with_codes(bench, own, stage, shared)})
   with _alone(place):
     _take_tokenizer(bench, own, place)
-    return run.run(own, str(place))
+    return run.run(own, str(place), show=False)
 
 
 def _with_codes(bench: Bench, experiment: Experiment, stage: str, shared: Path) -> Stage:

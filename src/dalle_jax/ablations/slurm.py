@@ -21,7 +21,7 @@ SCRIPT = Path("launch/ablate.sbatch")
 
 
 def submit(asked: Asked, place: Bench, made: Sequence[Plan], flags: Sequence[str]) -> list[str]:
-  """Submits the jobs and says which they are. flags: of sbatch. Raises UserError where SLURM is not there or refuses."""
+  """Submits the jobs and says which they are. flags: sbatch's. Raises UserError where SLURM is missing or refuses."""
   if shutil.which("sbatch") is None:
     raise UserError("--launcher slurm wants sbatch, which is not in PATH: run it where jobs are submitted")
   if not SCRIPT.is_file():
