@@ -31,6 +31,7 @@ def at_the_project(monkeypatch):
     (["setup.cfg.py"], "no pack file setup.cfg.py"),
     (["last_layer", "--seeds", "0"], "got --seeds 0, wanted 1 or more"),
     (["last_layer", "--seed", "-1"], "got --seed -1, wanted 0 or more"),
+    (["last_layer", "--seed", "1", "--part", "tables"], "got --seed 1 where all seeds are wanted"),
     (["last_layer", "--sbatch=--qos=x"], "--sbatch is read by --launcher slurm alone"),
     (["last_layer", "--launcher", "slurm", "--part", "runs"], "got --part runs with --launcher slurm"),
     (["last_layer", "--scale", "huge"], "--scale"),
