@@ -36,6 +36,7 @@ from dalle_jax.training import metrics
 from dalle_jax.training.loop import train as real_train
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.powersgd import PowerSGD
 from dalle_jax.training.step import abstract_state, make_step
 from dalle_jax.workdir import Workdir
 
@@ -132,7 +133,7 @@ def lowered(whole, stage, devices=ONE, mesh=None):
 @functools.lru_cache(maxsize=64)
 def _lowered(stage, mesh, rules, seed, length):
   objective = stage.objective
-  state = abstract_state(objective, stage.optimizer, mesh=mesh, rules=rules)
+  state = abstract_state(objective, stage.optimizer, mesh=mesh, rules=rules, reduce=stage.reduce)
   frozen, own = {}, None if isinstance(objective, DvaeObjective) else objective.dvae
   if own is not None:
     vae = DvaeElbo(model=own, kl=Constant(0.0), temperature=Constant(1.0))
@@ -146,8 +147,8 @@ def _lowered(stage, mesh, rules, seed, length):
     batch["image"] = jax.ShapeDtypeStruct((stage.batch, side, side, 3), jnp.uint8)
   if not isinstance(objective, DvaeObjective):
     batch["text"] = jax.ShapeDtypeStruct((stage.batch, objective.model.text), jnp.int32)
-  options = {"seed": seed, "mesh": mesh, "rules": rules, "accumulate": stage.accumulate}
-  return make_step(objective, stage.optimizer, **options).lower(state, frozen, batch).as_text()
+  options = {"mesh": mesh, "rules": rules, "accumulate": stage.accumulate, "reduce": stage.reduce}
+  return make_step(objective, stage.optimizer, seed=seed, **options).lower(state, frozen, batch).as_text()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -512,6 +513,7 @@ TABLE = (
   ("stages.*.steps", plus(1), files),
   ("stages.*.batch", plus(8), batch),
   ("stages.*.accumulate", to(2), lambda *args: _accumulate(*args)),
+  ("stages.*.reduce", to(PowerSGD(rank=2)), lambda *args: _reduce(*args)),
   ("stages.*.save_every", to(2), files),
   ("stages.*.keep", to(1), files),
   ("stages.*.keep_every", to(4), lambda *args: _kept(*args)),
@@ -612,6 +614,16 @@ def _accumulate(world, whole, path, new):
   """The step goes through the batch in parts; CLIP's, whose loss is no mean over examples, is refused."""
   clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
   return (refused if clip else in_parts)(world, whole, path, new)
+
+
+def _reduce(world, whole, path, new):
+  """The loop is asked for it, and the step is another one; of all but transformers it is refused."""
+  name = path.split(".")[1]
+  if not isinstance(whole.stages[name].objective, TransformerNll):
+    return refused(world, whole, path, new)
+  changed = put(whole, path, new)
+  assert asked(world, changed, name)[0]["reduce"] == new
+  return lowered(whole, whole.stages[name]), lowered(changed, changed.stages[name])
 
 
 def _kept(world, whole, path, new):

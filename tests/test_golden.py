@@ -77,7 +77,7 @@ def test_a_stage_traces_at_full_size(name, arguments, stage):
   whole = golden.resolved(name, ROOT, **arguments)
   own, mesh = whole.stage(stage), sharding.make_mesh(sharding.MeshShape(), jax.devices()[:1])
   given = state, _, _ = step_shapes.arguments(whole, stage, mesh)
-  options = {"mesh": mesh, "rules": whole.rules, "accumulate": own.accumulate}
+  options = {"mesh": mesh, "rules": whole.rules, "accumulate": own.accumulate, "reduce": own.reduce}
   run = make_step(own.objective, own.optimizer, seed=whole.seed, **options)
   after, metrics = jax.eval_shape(run, *given)
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731

@@ -27,6 +27,7 @@ from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.powersgd import PowerSGD
 
 T = TypeVar("T")
 Objective = DvaeElbo | PatchDvae | FrozenVqgan | TransformerNll | ClipContrastive
@@ -67,7 +68,8 @@ class Stage:
   """One training run.
 
   steps: updates; batch: examples an update, over all processes; accumulate: parts of the batch whose gradients are
-  taken one after the other and averaged, for the memory of one; save_every, log_every, show_every: steps between
+  taken one after the other and averaged, for the memory of one; reduce: how gradients are averaged over `data`, None
+  leaves it to the compiler; save_every, log_every, show_every: steps between
   checkpoints, lines of metrics, and pictures; keep, keep_every, keep_best: how many of the newest checkpoints stay,
   those at multiples of how many steps, and how many of the lowest loss (the mean since the checkpoint before,
   where that is of half of `save_every` updates or more).
@@ -81,6 +83,7 @@ class Stage:
   optimizer: AdamW | Muon
   examples: Pictures | Codes
   accumulate: int = 1
+  reduce: PowerSGD | None = None
   save_every: int = 1000
   keep: int = 3
   keep_every: int | None = None
@@ -104,6 +107,10 @@ class Stage:
       raise UserError(f"a batch of {self.batch} can't be taken in {self.accumulate} parts: change batch or accumulate")
     if self.accumulate > 1 and (why := _not_a_mean(self.objective)):
       raise UserError(f"accumulate is {self.accumulate}, but {why}: set accumulate to 1")
+    if self.reduce is not None and not isinstance(self.objective, TransformerNll):
+      raise UserError("reduce is PowerSGD, which compresses a transformer's gradients alone: set it to None")
+    if self.reduce is not None and (why := _not_a_mean(self.objective)):
+      raise UserError(f"reduce is PowerSGD, which averages what replicas make of their own examples, but {why}")
     if self.frozen and self.from_ is None:
       raise UserError("frozen is set but `from` is not: name the directory whose weights are to be taken as they are")
 

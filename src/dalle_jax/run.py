@@ -218,6 +218,7 @@ def _run_stage(
       mesh=mesh,
       rules=experiment.rules,
       accumulate=stage.accumulate,
+      reduce=stage.reduce,
       frozen=frozen,
       batches=batches,
       workdir=workdir.path / name,

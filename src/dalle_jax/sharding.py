@@ -25,6 +25,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from dalle_jax.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "model")
+REPLICAS = "data"  # the axis along which parameters are copies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,9 +193,35 @@ def by_shard(
   def sharded(*arrays: Any) -> Any:
     specs = [_spec(n, x.shape, *scope, what=f"an array with axes {n}") for n, x in zip(inputs, arrays, strict=True)]
     out = PartitionSpec(*(_entry(getattr(scope[1], name)) if name else None for name in output))
-    return jax.shard_map(function, mesh=scope[0], in_specs=tuple(specs), out_specs=out, check_vma=False)(*arrays)
+    where: dict[str, Any] = {"mesh": scope[0]}
+    if taken := jax.sharding.get_abstract_mesh().manual_axes:  # inside `by_replica`
+      where = {"axis_names": set(MESH_AXES) - set(taken)}
+    return jax.shard_map(function, in_specs=tuple(specs), out_specs=out, check_vma=False, **where)(*arrays)
 
   return sharded
+
+
+def by_replica(
+  function: Callable[..., Any], mesh: Mesh, rules: Rules, inputs: tuple[bool, ...], outputs: tuple[bool, ...]
+) -> Callable[..., Any]:
+  """The function on each replica's part of those arguments that are split, along the first axis, and all of the others.
+
+  inputs, outputs: whether each argument, and each result, is split; a result that is not must be equal on all replicas.
+  Inside, the compiler goes on splitting arrays over the other mesh axes, and `constrain` over those alone. Nothing is
+  added up over replicas but what the function itself adds up.
+  """
+  within = dataclasses.replace(rules, **{f.name: _within(getattr(rules, f.name)) for f in dataclasses.fields(rules)})
+
+  def own(*arrays: Any) -> Any:
+    with in_scope(mesh, within):
+      return function(*arrays)
+
+  specs = [tuple(PartitionSpec(REPLICAS) if split else PartitionSpec() for split in each) for each in (inputs, outputs)]
+  return jax.shard_map(own, mesh=mesh, in_specs=specs[0], out_specs=specs[1], axis_names={REPLICAS}, check_vma=False)
+
+
+def _within(axes: tuple[str, ...]) -> tuple[str, ...]:
+  return tuple(axis for axis in axes if axis != REPLICAS)
 
 
 def device() -> jax.Device:

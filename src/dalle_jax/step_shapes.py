@@ -1,5 +1,6 @@
 """The train step of a stage as a run would compile it, for devices that need not be here."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ def arguments(whole: Experiment, name: str, mesh: Mesh) -> tuple[State, Any, dic
   """
   stage, rules = whole.stage(name), whole.rules
   sharding.check_batch(stage.batch, stage.accumulate, mesh, rules)
-  state = abstract_state(stage.objective, stage.optimizer, mesh=mesh, rules=rules)
+  state = abstract_state(stage.objective, stage.optimizer, mesh=mesh, rules=rules, reduce=stage.reduce)
   everywhere = sharding.replicated(mesh)
   frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), _frozen(whole, stage))
   batch = {
@@ -49,8 +50,7 @@ def batch_shapes(stage: Stage) -> dict[str, jax.ShapeDtypeStruct]:
 def lower(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...]) -> jax.stages.Lowered:
   """The stage's step on these arguments, lowered for the mesh's devices. Raises what tracing does."""
   stage = whole.stage(name)
-  options = {"seed": whole.seed, "mesh": mesh, "rules": whole.rules, "accumulate": stage.accumulate}
-  step = make_step(stage.objective, stage.optimizer, **options)
+  step = _step(whole, stage, mesh)
   with jax.set_mesh(mesh):  # what kernels ask for the kind of device that they are lowered for
     return step.lower(*given)
 
@@ -58,12 +58,16 @@ def lower(whole: Experiment, name: str, mesh: Mesh, given: tuple[Any, ...]) -> j
 def check(whole: Experiment, name: str, mesh: Mesh) -> None:
   """Traces the stage's step, compiling nothing. Raises UserError, naming the stage, where it can't run on the mesh."""
   stage = whole.stage(name)
-  options = {"seed": whole.seed, "mesh": mesh, "rules": whole.rules, "accumulate": stage.accumulate}
   try:
-    step = make_step(stage.objective, stage.optimizer, **options)
+    step = _step(whole, stage, mesh)
     step.eval_shape(*arguments(whole, name, mesh))
   except UserError as error:
     raise UserError(f"stage {name}: {error}") from error
+
+
+def _step(whole: Experiment, stage: Stage, mesh: Mesh) -> Callable[..., Any]:
+  options = {"mesh": mesh, "rules": whole.rules, "accumulate": stage.accumulate, "reduce": stage.reduce}
+  return make_step(stage.objective, stage.optimizer, seed=whole.seed, **options)
 
 
 def _frozen(whole: Experiment, stage: Stage) -> Any:

@@ -19,9 +19,10 @@ INSIDE = ("gradients", "caches")
 class Memory:
   """Bytes on a device.
 
-  params, optimizer, average, frozen, batch: by their shapes; gradients, caches (keys and values that drawing keeps): by
-  their shapes, inside temporaries; arguments: all that the program is given, as the compiler lays it out; temporaries:
-  the compiler's; total: arguments and temporaries, results lying in the arguments' place; limit: of the device.
+  params, optimizer (with what PowerSGD keeps), average, frozen, batch: by their shapes; gradients, caches (keys and
+  values that drawing keeps): by their shapes, inside temporaries; arguments: all that the program is given, as the
+  compiler lays it out; temporaries: the compiler's; total: arguments and temporaries, results lying in the arguments'
+  place; limit: of the device.
   """
 
   params: int
@@ -45,7 +46,7 @@ class Memory:
 def of_training(state: State, frozen: Any, batch: Any) -> dict[str, int]:
   """Bytes on a device, by kind, of what a train step is given and of its gradients."""
   params = on_a_device(state.params)
-  of = {"params": params, "optimizer": on_a_device(state.opt), "average": on_a_device(state.ema)}
+  of = {"params": params, "optimizer": on_a_device((state.opt, state.reduce)), "average": on_a_device(state.ema)}
   return of | {"frozen": on_a_device(frozen), "batch": on_a_device(batch), "gradients": params}
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: written atomically in the background, verified when read. The one file that imports Orbax.
 
-    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others
+    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others; and reduce, of PowerSGD
     DIR/STEP/files/                     what explains them: experiment.json, tokenizer.model
     DIR/STEP/manifest.json              written last: size and SHA-256 of all the above
 
@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from dalle_jax import manifest, places, processes
 from dalle_jax.errors import PeerLost, StorageError, UserError
@@ -31,6 +31,9 @@ from dalle_jax.sharding import path_name
 from dalle_jax.training.step import State
 
 log = logging.getLogger(__name__)
+
+REDUCE = "reduce"  # the item, and the field of State
+LEFT = "left/"  # how its paths begin whose arrays have an axis of replicas
 
 COUNTERS = ("step", "norms", "skipped", "skipped_total", "skipped_spikes")
 
@@ -154,14 +157,18 @@ class Checkpoints:
   def restore(self, abstract: State) -> tuple[State, int] | None:
     """The newest good state, laid out as `abstract` says (any mesh), and its step; None where there is none yet.
 
+    What PowerSGD's replicas have left is exact for as many replicas as saved it; for another number of them, each gets
+    the mean, which is all that the next gradients depend on (paper, App. E: their sum is kept).
+
     Raises UserError naming the first arrays that differ from `abstract` in path, shape or dtype.
     """
     step = processes.number_by_first(self.newest)
     if step is None:
       return None
-    items = _items(abstract)
+    wanted = _items(abstract)
+    items = self._of_saved_replicas(step, wanted)
     self._check(step, items)
-    return _rebuild(abstract, self._read(step, items)), step
+    return _rebuild(abstract, _shared(self._read(step, items), wanted)), step
 
   def restore_params(self, abstract_params: Any, step: int | None = None, ema: bool = True) -> Any:
     """The parameters alone, or their moving average where the checkpoint has one and `ema` is set.
@@ -225,6 +232,21 @@ class Checkpoints:
     if lines:
       more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
       raise UserError(f"checkpoint {step} of {self.directory} is of another model: {'; '.join(lines[:2])}{more}")
+
+  def _of_saved_replicas(self, step: int, wanted: Mapping[str, Item]) -> Mapping[str, Item]:
+    """The items, where PowerSGD was saved by another number of replicas with as many as that."""
+    stored = manifest.read(self._path(step))["arrays"].get(REDUCE, {})
+
+    def saved(path: str, x: Any) -> Any:
+      other = _empty(stored[path]).shape if path in stored else x.shape
+      if not path.startswith(LEFT) or other == x.shape or other[1:] != x.shape[1:]:
+        return x
+      layout = NamedSharding(x.sharding.mesh, PartitionSpec(None, *x.sharding.spec[1:]))
+      return jax.ShapeDtypeStruct(other, x.dtype, sharding=layout)
+
+    return {
+      name: {p: saved(p, x) for p, x in item.items()} if name == REDUCE else item for name, item in wanted.items()
+    }
 
   def _read(self, step: int, wanted: Mapping[str, Item]) -> dict[str, Item]:
     here = SingleDeviceSharding(jax.local_devices()[0])
@@ -337,6 +359,7 @@ def digest(item: Mapping[str, Any]) -> str:
 def _items(state: State) -> dict[str, Item]:
   counters = {name: getattr(state, name) for name in COUNTERS}
   items = {"params": _flat(state.params), "opt": _flat(state.opt), "ema": _flat(state.ema), "counters": counters}
+  items[REDUCE] = _flat(state.reduce)
   return {name: item for name, item in items.items() if item}
 
 
@@ -345,7 +368,21 @@ def _rebuild(abstract: State, items: Mapping[str, Item]) -> State:
     like = getattr(abstract, name)
     return jax.tree.unflatten(jax.tree.structure(like), [items[name][path] for path in _flat(like)])
 
-  return State(params=tree("params"), opt=tree("opt"), ema=tree("ema"), **items["counters"])
+  trees = {name: tree(name) for name in ("params", "opt", "ema", REDUCE)}
+  return State(**trees, **items["counters"])
+
+
+def _shared(found: dict[str, Item], wanted: Mapping[str, Item]) -> dict[str, Item]:
+  """What was read, with the mean of what replicas have left given to each, where they are of another number."""
+
+  def share(x: Any, like: Any) -> Any:
+    if x.shape == like.shape:
+      return x
+    mean = lambda x: jax.numpy.broadcast_to(x.mean(axis=0, keepdims=True), like.shape)  # noqa: E731
+    return jax.jit(mean, out_shardings=like.sharding)(x)
+
+  of_powersgd = {path: share(x, wanted[REDUCE][path]) for path, x in found.get(REDUCE, {}).items()}
+  return found | ({REDUCE: of_powersgd} if of_powersgd else {})
 
 
 def _flat(tree: Any) -> Item:

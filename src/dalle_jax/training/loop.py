@@ -24,6 +24,7 @@ from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.goodput import Goodput
 from dalle_jax.training.metrics import MetricsLog, NoLog
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.powersgd import PowerSGD
 from dalle_jax.training.profile import Trace
 from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.step import Metrics, Objective, State, abstract_state, init_state, make_step
@@ -57,6 +58,7 @@ def train(
   mesh: Mesh,
   rules: sharding.Rules,
   accumulate: int = 1,
+  reduce: PowerSGD | None = None,
   frozen: Any,
   batches: Callable[[int], Iterator[Batch]],
   workdir: Path,
@@ -77,10 +79,10 @@ def train(
 ) -> State:
   """Trains to `steps` and returns the state; returns at once when the workdir's checkpoint is there already.
 
-  accumulate: parts of a batch that are taken one after the other; batches: those from a step on, a function of the step
-  alone; store: the directory of checkpoints, workdir/checkpoints if None; beforehand: called before each is called
-  good; files: stored with every checkpoint; start: given random parameters, those to begin with; work: what
-  utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
+  accumulate: parts of a batch that are taken one after the other; reduce: see `make_step`; batches: those from a step
+  on, a function of the step alone; store: the directory of checkpoints, workdir/checkpoints if None; beforehand: called
+  before each is called good; files: stored with every checkpoint; start: given random parameters, those to begin with;
+  work: what utilisation and tokens are reckoned with; profile: first and last step of a trace that XProf opens, in
   workdir/profile; wandb: a project of Weights & Biases that metrics and pictures go to as well; step_limit: seconds
   after which a step that has not ended ends the process, with exit code 86; keep, keep_every, keep_best: see
   `Checkpoints`, the loss being the mean since the save before, of half of `save_every` updates or more.
@@ -96,9 +98,10 @@ def train(
   begun = time.monotonic()
   with lock.held(workdir), signals.stop_requests() as asked_to_stop, watchdog.watching(name, step_limit) as dog:
     checkpoints = Checkpoints(store or workdir / "checkpoints", keep, keep_every, keep_best, beforehand)
-    like = abstract_state(objective, optimizer, mesh=mesh, rules=rules)
+    where = {"mesh": mesh, "rules": rules, "reduce": reduce}
+    like = abstract_state(objective, optimizer, **where)
     found = checkpoints.restore(like)
-    state, first = found or (init_state(objective, optimizer, seed=seed, mesh=mesh, rules=rules), 0)
+    state, first = found or (init_state(objective, optimizer, seed=seed, **where), 0)
     if first >= steps:
       return state
     if found is None and start is not None:
@@ -117,7 +120,7 @@ def train(
     if note := run.throughput.unknown():
       run.progress.say(note)
     trace = Trace(profile if processes.index() == 0 else None, workdir / "profile")
-    step_fn = make_step(objective, optimizer, seed=seed, mesh=mesh, rules=rules, accumulate=accumulate)
+    step_fn = make_step(objective, optimizer, seed=seed, accumulate=accumulate, **where)
     frozen = _on_all(frozen, mesh)
     passed_over = left_out.steps(workdir)
     data = iter(batches(first))
@@ -347,7 +350,7 @@ def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:
 
 
 def _sizes(like: State) -> str:
-  kinds = {"parameters": like.params, "optimizer": like.opt, "moving average": like.ema}
+  kinds = {"parameters": like.params, "optimizer": like.opt, "moving average": like.ema, "PowerSGD": like.reduce}
   bytes_of = {kind: sum(row.bytes_per_device for row in sharding.describe(tree)) for kind, tree in kinds.items()}
   return "on each device " + ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in bytes_of.items() if size)
 

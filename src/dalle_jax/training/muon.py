@@ -79,12 +79,13 @@ def _split(tree: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
   """The matrices and the other leaves by path, boxes and all, and what makes the tree of both again."""
   found, shape = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: not isinstance(node, Mapping))
   leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
-  matrices = {path: leaf for path, leaf in leaves.items() if _is_matrix(path)}
+  matrices = {path: leaf for path, leaf in leaves.items() if is_matrix(path)}
   others = {path: leaf for path, leaf in leaves.items() if path not in matrices}
   return matrices, others, lambda new: shape.unflatten([new[path] for path in leaves])
 
 
-def _is_matrix(path: str) -> bool:
+def is_matrix(path: str) -> bool:
+  """Whether a parameter's path, such as periods/block_0/mlp/up/kernel, is that of one of the blocks' matrices."""
   *_, layer, leaf = ["", *path.split("/")]
   return leaf == "kernel" and layer in _MATRICES
 

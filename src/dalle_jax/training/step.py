@@ -4,6 +4,7 @@
     (or their means over parts of the batch, one after the other)             key = fold_in(key, part)
     params, optimizer's state and moving average move on, unless the loss or gradient is not finite, or a spike (health)
 
+The gradient's mean over replicas is the compiler's, unless `reduce` has it compressed (see `training.powersgd`).
 State is plain arrays, donated from step to step and laid out by the parameters' logical axes.
 """
 
@@ -17,10 +18,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from dalle_jax import sharding
+from dalle_jax.errors import UserError
+from dalle_jax.training import compression
 from dalle_jax.training.optimizers import AdamW, learning_rate
+from dalle_jax.training.powersgd import PowerSGD
 
 # Parameters are drawn with the key of a step that no run reaches.
 INIT_STEP = 2**32 - 1
+Q_STEP = 2**32 - 2  # PowerSGD's Q likewise
 
 # On TPU, small models' gathers would be cut into pieces that are multiplied as they come in: products too small for the
 # matrix units (2.4 times the cycles, of 350 million parameters on a v5e:2x4). On GPU, a kernel in a loop would run
@@ -48,7 +53,8 @@ class State(NamedTuple):
   """All that a run carries from one step to the next.
 
   step: batches seen; ema: moving average of params, or None; norms: logs of the last gradients' norms, see `health`;
-  skipped: updates left out in a row, now, and in total, and how many of all were spikes.
+  skipped: updates left out in a row, now, and in total, and how many of all were spikes; reduce: what PowerSGD keeps,
+  or None.
   """
 
   step: Any
@@ -59,46 +65,83 @@ class State(NamedTuple):
   skipped: Any
   skipped_total: Any
   skipped_spikes: Any
+  reduce: Any = None
 
 
-def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules) -> State:
+def abstract_state(
+  objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules, reduce: PowerSGD | None = None
+) -> State:
   """The state's shapes, dtypes and shardings, without computing anything.
 
-  Raises UserError naming the parameter that does not divide over the mesh.
+  Raises UserError naming the parameter that does not divide over the mesh, or into the pieces of `reduce`.
   """
   boxed = jax.eval_shape(lambda: _boxed_state(objective, optimizer, 0))
   layout = sharding.shardings(boxed, mesh, rules)
-  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(boxed), layout)
+  like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(boxed), layout)
+  return like if reduce is None else like._replace(reduce=compression.abstract(reduce, like.params, mesh))
 
 
-def init_state(objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules) -> State:
-  """The state before the first step; each device computes its own part, and the numbers don't depend on the mesh."""
-  layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
-  return jax.jit(lambda: sharding.unbox(_boxed_state(objective, optimizer, seed)), out_shardings=layout)()
+def init_state(
+  objective: Objective,
+  optimizer: AdamW,
+  *,
+  seed: int,
+  mesh: Mesh,
+  rules: sharding.Rules,
+  reduce: PowerSGD | None = None,
+) -> State:
+  """The state before the first step; each device computes its own part, and the numbers don't depend on the mesh.
+
+  (But for PowerSGD's Q, which is of the pieces that matrices lie in.)
+  """
+  like = abstract_state(objective, optimizer, mesh=mesh, rules=rules, reduce=reduce)
+  layout = jax.tree.map(lambda x: x.sharding, like)
+
+  def begin() -> State:
+    state = sharding.unbox(_boxed_state(objective, optimizer, seed))
+    if reduce is None:
+      return state
+    key = jax.random.fold_in(jax.random.key(seed), jnp.uint32(Q_STEP))
+    return state._replace(reduce=compression.begin(like.reduce, key))
+
+  return jax.jit(begin, out_shardings=layout)()
 
 
 def make_step(
-  objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules, accumulate: int = 1
+  objective: Objective,
+  optimizer: AdamW,
+  *,
+  seed: int,
+  mesh: Mesh,
+  rules: sharding.Rules,
+  accumulate: int = 1,
+  reduce: PowerSGD | None = None,
 ) -> Callable[[State, Any, Mapping[str, Any]], tuple[State, Metrics]]:
   """The jitted step: (state, frozen, batch) -> (state, metrics). The state given is donated: use the one returned.
 
   Metrics are the objective's, and loss, grad_norm (before clipping), learning_rate, and what State says of skips.
   accumulate: parts of the batch that are taken one after the other, for objectives that are means over examples; a
   part's examples stand `accumulate` apart, so that each device keeps its own. Metrics are then means over the parts.
+  reduce: None leaves the gradient's mean over the mesh to the compiler; PowerSGD averages the factors of what each
+  replica has, for such objectives too; metrics are then means over replicas, with
+  compression_error where there is one.
   """
-  layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
+  like = abstract_state(objective, optimizer, mesh=mesh, rules=rules, reduce=reduce)
+  layout = jax.tree.map(lambda x: x.sharding, like)
   transform = optimizer.build()
+  gradient = _gradient(objective, accumulate, layout.params)
+  if reduce is not None:
+    averaged = _averaged(gradient, reduce, like.params, mesh, rules)
 
   def step(state: State, frozen: Any, batch: Mapping[str, Any]) -> tuple[State, Metrics]:
     with sharding.in_scope(mesh, rules):
       batch = {k: sharding.constrain(x, "batch", *[None] * (x.ndim - 1)) for k, x in batch.items()}
       key = jax.random.fold_in(jax.random.key(seed), state.step)
-      slope = jax.value_and_grad(objective.loss, has_aux=True)
-      if accumulate == 1:
-        (loss, metrics), grads = slope(state.params, frozen, batch, key, state.step)
+      if reduce is None:
+        (loss, metrics), grads = gradient(state.params, frozen, batch, key, state.step)
+        reduced, told = None, {}
       else:
-        part = lambda own, i: slope(state.params, frozen, own, jax.random.fold_in(key, i), state.step)  # noqa: E731
-        (loss, metrics), grads = _mean_over_parts(part, batch, accumulate, layout.params)
+        (loss, metrics), grads, reduced, told = averaged(state, frozen, batch, key)
     grads = _laid_out(jax.tree.map(lambda g: g.astype(jnp.float32), grads), layout.params)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -118,10 +161,11 @@ def make_step(
       skipped=jnp.where(fine, 0, state.skipped + 1),
       skipped_total=state.skipped_total + ~fine,
       skipped_spikes=state.skipped_spikes + spike,
+      reduce=kept(reduced, state.reduce),
     )
     counters = {name: getattr(new, name) for name in ("skipped", "skipped_total", "skipped_spikes")}
     own = {"loss": loss, "grad_norm": norm, "learning_rate": learning_rate(opt)}
-    return new, {**metrics, **own, **counters}
+    return new, {**metrics, **told, **own, **counters}
 
   return jax.jit(
     step,
@@ -130,6 +174,35 @@ def make_step(
     out_shardings=(layout, sharding.replicated(mesh)),
     compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
   )
+
+
+def _gradient(objective: Objective, accumulate: int, layout: Any) -> Callable[..., Any]:
+  """(params, frozen, batch, key, step) -> (loss, metrics), gradient."""
+  slope = jax.value_and_grad(objective.loss, has_aux=True)
+
+  def in_parts(params: Any, frozen: Any, batch: Mapping[str, Any], key: Any, step: Any) -> Any:
+    part = lambda own, i: slope(params, frozen, own, jax.random.fold_in(key, i), step)  # noqa: E731
+    return _mean_over_parts(part, batch, accumulate, layout)
+
+  return slope if accumulate == 1 else in_parts
+
+
+def _averaged(
+  gradient: Callable[..., Any], reduce: PowerSGD, params: Any, mesh: Mesh, rules: sharding.Rules
+) -> Callable[..., Any]:
+  """(state, frozen, batch, key) -> (loss, metrics), gradient, what PowerSGD keeps, its metrics."""
+  if sharding.REPLICAS not in rules.batch:
+    raise UserError(f"PowerSGD's replicas lie along {sharding.REPLICAS}: rules.batch, {rules.batch}, must have it")
+  cut = compression.matrices(reduce, params, mesh)
+  layout = jax.tree.map(lambda x: x.sharding, params)
+  apart = compression.apart(gradient, cut, layout, mesh, rules)
+
+  def averaged(state: State, frozen: Any, batch: Mapping[str, Any], key: Any) -> Any:
+    values, grads = apart(state.params, frozen, batch, key, state.step)
+    own = jax.random.fold_in(key, jnp.uint32(Q_STEP))
+    return values, *compression.average(reduce, cut, layout, mesh, grads, state.reduce, own, state.step)
+
+  return averaged
 
 
 def _mean_over_parts(part: Callable[..., Any], batch: Mapping[str, Any], parts: int, layout: Any) -> Any:
