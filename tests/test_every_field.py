@@ -157,7 +157,8 @@ class Toy:
   def init(self, key):
     kernel = sharding.axes(jax.nn.initializers.normal(1.0), "embed", "mlp")(key, (2, 4))
     bias = sharding.axes(jax.nn.initializers.ones, "mlp")(key, (4,))
-    return {"kernel": kernel, "bias": bias, "up": {"kernel": kernel}}  # "up" is a matrix to Muon
+    table = {"embedding": kernel}
+    return {"kernel": kernel, "bias": bias, "up": {"kernel": kernel}, "token": table}  # "up" is a matrix to Muon
 
   def loss(self, params, frozen, batch, key, step):
     loss = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)) + jnp.mean(batch["x"])
@@ -532,6 +533,7 @@ TABLE = (
   ("stages.*.optimizer.b?", times(0.7), optimizer),
   ("stages.*.optimizer.eps", times(2), optimizer),
   ("stages.*.optimizer.decay", plus(0.1), optimizer),
+  ("stages.*.optimizer.decay_*", lambda value: not value, lambda *args: _decays(*args)),
   ("stages.*.optimizer.spikes.z", times(2), optimizer),
   ("stages.*.optimizer.spikes.window", plus(1), optimizer),
   ("stages.*.optimizer.clip", unless_none(times(2), 1.0), optimizer),
@@ -611,6 +613,12 @@ def _accumulate(world, whole, path, new):
   """The step goes through the batch in parts; CLIP's, whose loss is no mean over examples, is refused."""
   clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
   return (refused if clip else in_parts)(world, whole, path, new)
+
+
+def _decays(world, whole, path, new):
+  """Decay of more leaves, of an optimizer that decays."""
+  stage = path.rsplit(".", 1)[0]
+  return optimizer(world, put(whole, f"{stage}.decay", 0.1), path, new)
 
 
 def _kept(world, whole, path, new):

@@ -25,6 +25,7 @@ from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training.adafactor import Adafactor
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
@@ -77,7 +78,7 @@ class Stage:
   steps: int
   batch: int
   objective: Objective
-  optimizer: AdamW | Muon
+  optimizer: AdamW | Muon | Adafactor
   examples: Pictures | Codes
   accumulate: int = 1
   save_every: int = 1000

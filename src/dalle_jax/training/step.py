@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from dalle_jax import sharding
-from dalle_jax.training.optimizers import AdamW, learning_rate
+from dalle_jax.training.optimizers import Optimizer, learning_rate
 
 # Parameters are drawn with the key of a step that no run reaches.
 INIT_STEP = 2**32 - 1
@@ -57,7 +57,7 @@ class State(NamedTuple):
   skipped_spikes: Any
 
 
-def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules) -> State:
+def abstract_state(objective: Objective, optimizer: Optimizer, *, mesh: Mesh, rules: sharding.Rules) -> State:
   """The state's shapes, dtypes and shardings, without computing anything.
 
   Raises UserError naming the parameter that does not divide over the mesh.
@@ -67,14 +67,14 @@ def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules:
   return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(boxed), layout)
 
 
-def init_state(objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules) -> State:
+def init_state(objective: Objective, optimizer: Optimizer, *, seed: int, mesh: Mesh, rules: sharding.Rules) -> State:
   """The state before the first step; each device computes its own part, and the numbers don't depend on the mesh."""
   layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
   return jax.jit(lambda: sharding.unbox(_boxed_state(objective, optimizer, seed)), out_shardings=layout)()
 
 
 def make_step(
-  objective: Objective, optimizer: AdamW, *, seed: int, mesh: Mesh, rules: sharding.Rules, accumulate: int = 1
+  objective: Objective, optimizer: Optimizer, *, seed: int, mesh: Mesh, rules: sharding.Rules, accumulate: int = 1
 ) -> Callable[[State, Any, Mapping[str, Any]], tuple[State, Metrics]]:
   """The jitted step: (state, frozen, batch) -> (state, metrics). The state given is donated: use the one returned.
 
@@ -153,7 +153,7 @@ def _laid_out(tree: Any, layout: Any) -> Any:
   return jax.lax.with_sharding_constraint(tree, layout)
 
 
-def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
+def _boxed_state(objective: Objective, optimizer: Optimizer, seed: int) -> State:
   params = objective.init(jax.random.fold_in(jax.random.key(seed), jnp.uint32(INIT_STEP)))
   ema = None if optimizer.ema is None else jax.tree.map(jnp.copy, params)
   zero = jnp.zeros((), jnp.int32)
@@ -169,7 +169,7 @@ def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
   )
 
 
-def _moved(optimizer: AdamW, state: State, params: Any) -> Any:
+def _moved(optimizer: Optimizer, state: State, params: Any) -> Any:
   """The moving average after this step: moved towards params at every `ema_every`-th step, else as it was."""
   if optimizer.ema is None:
     return None
