@@ -548,6 +548,7 @@ TABLE = (
   ("stages.*.examples.captions", lambda value: not value, lambda *args: _captions(*args)),
   ("stages.*.examples.crops", unless_none(plus(3), 2), batch),
   ("stages.*.examples.dir", to("another"), encoded_elsewhere),
+  ("stages.*.examples.sampled", to(True), batch),
   ("stages.*.examples.near_misses", lambda value: not value, lambda *args: _near_misses(*args)),
   ("stages.*.examples.drop_captions", plus(0.6), lambda *args: _drop_captions(*args)),
   # The objectives.

@@ -75,10 +75,8 @@ def attend_prefix(
   """Attention within the first P positions of the stream, which see no later one; of text first those of the text."""
   heads_first = (x.swapaxes(1, 2) for x in (q_BPHK, k_BPHK, v_BPHK))
   mask_PP = jnp.asarray(pattern.mask()[: q_BPHK.shape[1], : q_BPHK.shape[1]])
-  mask_BHPP = mask_PP[None, None]
-  if text_lengths_B is not None:
-    mask_BHPP &= _present(text_lengths_B, q_BPHK.shape[1])
-  return _attend(*heads_first, mask_BHPP).swapaxes(1, 2)
+  present_BHPP = None if text_lengths_B is None else _present(text_lengths_B, q_BPHK.shape[1])
+  return _attend(*heads_first, mask_PP, present_BHPP).swapaxes(1, 2)
 
 
 def prefill(
@@ -115,11 +113,11 @@ def read_row(
   key_1Y = jnp.concatenate([before_S, at_W])[None]
   seen_WY = (key_1Y >= 0) & pattern.image_allowed(at_W[:, None], key_1Y)
   seen_WX = jnp.pad(seen_WY, ((0, 0), (pattern.text, 0)), constant_values=True)
-  seen_CHWX = seen_WX[None, None]
+  present_CHWX = None
   if cache.text_length_C is not None:
-    whole = ((0, 0), (0, 0), (0, 0), (0, seen_WY.shape[1]))
-    seen_CHWX &= jnp.pad(_present(cache.text_length_C, pattern.text), whole, constant_values=True)
-  o_CHWK = _attend(q_CHWK, k_CHXK, v_CHXK, seen_CHWX)
+    after = ((0, 0), (0, 0), (0, 0), (0, seen_WY.shape[1]))
+    present_CHWX = jnp.pad(_present(cache.text_length_C, pattern.text), after, constant_values=True)
+  o_CHWK = _attend(q_CHWK, k_CHXK, v_CHXK, seen_WX, present_CHWX)
 
   def keep(image_CHSK: Array, x_CHWK: Array) -> Array:
     x_CHSK = jnp.take(x_CHWK, after_S - first, axis=2, mode="clip").astype(image_CHSK.dtype)
@@ -209,10 +207,16 @@ def _rows(x_CHRX: Array) -> Array:
 
 
 def _attend(
-  q_BHQK: Float[Array, "B H Q K"], k_BHSK: Float[Array, "B H S K"], v_BHSK: Float[Array, "B H S K"], mask_BHQS: Array
+  q_BHQK: Float[Array, "B H Q K"],
+  k_BHSK: Float[Array, "B H S K"],
+  v_BHSK: Float[Array, "B H S K"],
+  mask_QS: Array,
+  present_BHQS: Array | None = None,
 ) -> Float[Array, "B H Q K"]:
   scale, exact = q_BHQK.shape[-1] ** -0.5, _precision(q_BHQK)
   s_BHQS = jnp.einsum("BHQK,BHSK->BHQS", q_BHQK, k_BHSK, precision=exact) * scale
+  mask_BHQS = mask_QS[None, None]
+  mask_BHQS = mask_BHQS if present_BHQS is None else mask_BHQS & present_BHQS
   p_BHQS = masked_softmax(s_BHQS.astype(jnp.float32), mask_BHQS).astype(v_BHSK.dtype)
   return jnp.einsum("BHQS,BHSK->BHQK", p_BHQS, v_BHSK, precision=exact)
 
