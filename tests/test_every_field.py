@@ -585,6 +585,7 @@ TABLE = (
   ("stages.*.objective.model.patch", to(4), step),
   ("stages.*.objective.model.order", other("text_first", "image_first"), step),
   ("stages.*.objective.model.mask_pads", lambda value: not value, step),
+  ("stages.*.objective.model.softmax", other("joint", "separate"), step),
   ("stages.*.objective.model.layers", plus(1), step),
   ("stages.*.objective.model.text", plus(1), step),
   ("stages.*.objective.model.text_vocab", plus(1), step),

@@ -23,7 +23,7 @@ def pack() -> Pack:
     group="dvae",
     paper=Paper(
       rows=(11,),
-      says="drawing the codes is a regulariser for models that over-fit; where they under-fit the likely codes are taken",
+      says="drawing the codes regularises models that over-fit; where they under-fit the likely codes are taken",
       where="section 2.2",
     ),
     base=_base,
@@ -52,13 +52,9 @@ def _base(scale: Scale) -> Experiment:
   """A transformer of the published dVAE's codes: clusters of patches have no probabilities to be drawn by."""
   if scale.name == "paper":
     return bases.changed(bases.transformer(scale), STAGE, examples=Codes(crops=CROPS))
-  vae, whole = bases.dvae(scale).stage("dvae"), bases.transformer(scale)
-  whole = dataclasses.replace(whole, name=f"drawn-codes-{scale.name}", stages={"dvae": vae} | _second(whole, vae))
-  return bases.changed(whole, STAGE, examples=Codes(crops=CROPS))
-
-
-def _second(whole: Experiment, vae) -> dict:
-  codes = {"image_vocab": vae.objective.model.vocab, "grid": vae.objective.model.grid}
-  stage = whole.stage(STAGE)
-  model = dataclasses.replace(stage.objective.model, **codes)
-  return {STAGE: dataclasses.replace(stage, objective=dataclasses.replace(stage.objective, model=model))}
+  vae, old = bases.dvae(scale).stage("dvae"), bases.transformer(scale)
+  own = old.stage(STAGE)
+  model = dataclasses.replace(own.objective.model, image_vocab=vae.objective.model.vocab, grid=vae.objective.model.grid)
+  objective = dataclasses.replace(own.objective, model=model)
+  stages = {"dvae": vae, STAGE: dataclasses.replace(own, objective=objective, examples=Codes(crops=CROPS))}
+  return dataclasses.replace(old, name=f"drawn-codes-{scale.name}", stages=stages)

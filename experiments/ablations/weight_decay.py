@@ -1,6 +1,6 @@
 """Weight decay on matrices alone, or on norms and embeddings too (the paper, B.2, does not say; DALLE-pytorch 170).
 
-Claim    none of the paper. Users of DALLE-pytorch saw pictures go brown while the loss fell, until norms and biases were
+Claim    none of the paper. Users of DALLE-pytorch saw pictures go brown while the loss fell; norms and biases were then
          left out of decay
 Run      dalle ablate experiments/ablations/weight_decay.py
 """

@@ -33,7 +33,7 @@ class Drawing:
   """How an arm draws: `samples` of each of `captions`, of which the best of n by CLIP count, and any if best_of is 1.
 
   repeat: how often the caption is said; reworded: whether the picture's second caption is said after it; shuffled:
-  whether each picture is drawn from another one's caption; blur: radius in pixels, of fd_clip alone.
+  whether each picture is drawn from another one's caption; blur: of fd_clip alone, its radius in 256ths of a side.
   """
 
   captions: int = 150

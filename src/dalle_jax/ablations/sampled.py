@@ -100,7 +100,7 @@ def _of_real(path: Path, step: int, radius: float) -> frechet.Statistics:
 def _statistics(drawer: Drawer, images_NHWC: UInt8[np.ndarray, "N H W 3"], radius: float) -> frechet.Statistics:
   if drawer.clip is None:
     raise UserError(NO_CLIP)
-  seen_NHWC = blurred(images_NHWC, radius)
+  seen_NHWC = blurred(images_NHWC, radius * images_NHWC.shape[1] / 256)
   parts = (seen_NHWC[i : i + PICTURES] for i in range(0, len(seen_NHWC), PICTURES))
   parts = [np.asarray(rerank.embed_pictures(drawer.clip_params, drawer.clip, part)) for part in parts]
   return frechet.of(np.concatenate(parts))

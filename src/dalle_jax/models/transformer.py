@@ -56,6 +56,8 @@ class Config:
   scan: compile one period of `mix` and loop over it; the last period is always unrolled.
   order: "text_first", or "image_first", where the image is modelled by itself and the text given the image.
   mask_pads: whether nothing looks at absent text tokens (the paper's way is to learn them instead).
+  softmax: "joint" over text and image keys, or "separate" over each of the two, to compare with: such a model is
+  trained and measured, and neither draws nor writes.
   """
 
   text_vocab: int = 16384
@@ -74,6 +76,7 @@ class Config:
   dtype: str = "float32"
   order: str = "text_first"
   mask_pads: bool = False
+  softmax: str = "joint"
 
   def __post_init__(self) -> None:
     for name in ("text_vocab", "text", "image_vocab", "grid", "layers", "heads", "head_dim"):
@@ -112,7 +115,8 @@ class Config:
 
   def pattern(self, kind: str) -> Pattern:
     """Who looks at whom in a layer of that kind."""
-    return Pattern(text=self.text, grid=self.grid, kind=kind, kernel=self.kernel, order=self.order)
+    sizes = {"text": self.text, "grid": self.grid, "kernel": self.kernel}
+    return Pattern(**sizes, kind=kind, order=self.order, softmax=self.softmax)
 
 
 class Logits(NamedTuple):
@@ -173,6 +177,8 @@ class Block(nn.Module):
     self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place, length_B: Array | None
   ) -> tuple[Array, PyTree | None]:
     pattern = self.cfg.pattern(self.kind)
+    if cache is not None and pattern.softmax != "joint":
+      raise UserError("a transformer of separate softmaxes is trained and measured only: caches serve the joint one")
     if isinstance(cache, given_text.Text):
       return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
     if cache is None:
