@@ -27,7 +27,7 @@ def pack() -> Pack:
     stage="transformer",
     arms=(
       *(_best_of(n) for n in (512, 32, 8, 1)),
-      Arm(name="another's caption", setting=Drawing(captions=CAPTIONS, samples=MOST, shuffled=True)),
+      Arm(name="another's caption", setting=Drawing(captions=CAPTIONS, shuffled=True)),
     ),
     control="another's caption",
     metric=sampled.composition(smallest=0.05),
