@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
 
 from dalle_jax import evaluate
-from dalle_jax.ablations import drawing, sampled
+from dalle_jax.ablations import drawing, metrics, sampled
 from dalle_jax.ablations.drawing import Drawing
 from dalle_jax.data import captioned_scenes, judge
 from dalle_jax.data.prepare import prepare
@@ -15,6 +16,7 @@ from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples
+from dalle_jax.sampling import likelihood
 from dalle_jax.sampling.choose import SamplingConfig
 
 SIZES = {"train": 8, "valid": 2, "test": 12, "test_pairs": 2, "image": 16}
@@ -94,6 +96,18 @@ def test_the_distance_is_that_of_blurred_pictures_to_all_real_ones(run):
   assert again == sharp
   best = measured(sampled.fd_clip, run, dataclasses.replace(HOW, best_of=2))
   assert best != sharp
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["train", None])
+def test_the_image_loss_is_that_of_the_split_asked_for(run, split):
+  drawer, prepared = evaluate.drawer(run), open_prepared(run.experiment().data)
+  held = examples.first(prepared, split or "test", 8, size=16, words=run.tokenizer())
+  codes_BN = drawer.encode(held.images_NHWC).reshape(8, -1)
+  text_BT, codes_BN = jnp.asarray(held.text_NT), jnp.asarray(codes_BN)
+  nats_BN = likelihood.log_likelihoods(drawer.transformer_params, text_BT, codes_BN, model=drawer.transformer).image_BN
+  found = metrics.image_loss(smallest=0.1, split=split).measure(run, None, 0)
+  assert found == pytest.approx(-float(nats_BN.mean()), rel=1e-4)
 
 
 def test_what_is_said_again_is_the_caption_and_the_other_one(run):
