@@ -23,7 +23,7 @@ def pack() -> Pack:
   return Pack(
     title="Guidance and captions taken away",
     group="sampling",
-    paper=Paper(rows=(), says="pictures are drawn without guidance, and every caption is kept", where="section 2.6"),
+    paper=Paper(rows=(31,), says="pictures are drawn without guidance, and every caption is kept", where="section 2.6"),
     base=bases.clip,
     stage=STAGE,
     arms=(
