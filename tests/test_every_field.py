@@ -158,7 +158,8 @@ class Toy:
   def init(self, key):
     kernel = sharding.axes(jax.nn.initializers.normal(1.0), "embed", "mlp")(key, (2, 4))
     bias = sharding.axes(jax.nn.initializers.ones, "mlp")(key, (4,))
-    return {"kernel": kernel, "bias": bias, "up": {"kernel": kernel}}  # "up" is a matrix to Muon
+    table = {"embedding": kernel}
+    return {"kernel": kernel, "bias": bias, "up": {"kernel": kernel}, "token": table}  # "up" is a matrix to Muon
 
   def loss(self, params, frozen, batch, key, step):
     loss = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)) + jnp.mean(batch["x"])
@@ -534,6 +535,7 @@ TABLE = (
   ("stages.*.optimizer.b?", times(0.7), optimizer),
   ("stages.*.optimizer.eps", times(2), optimizer),
   ("stages.*.optimizer.decay", plus(0.1), optimizer),
+  ("stages.*.optimizer.decay_*", lambda value: not value, lambda *args: _decays(*args)),
   ("stages.*.optimizer.spikes.z", times(2), optimizer),
   ("stages.*.optimizer.spikes.window", plus(1), optimizer),
   ("stages.*.optimizer.clip", unless_none(times(2), 1.0), optimizer),
@@ -548,6 +550,7 @@ TABLE = (
   ("stages.*.examples.captions", lambda value: not value, lambda *args: _captions(*args)),
   ("stages.*.examples.crops", unless_none(plus(3), 2), batch),
   ("stages.*.examples.dir", to("another"), encoded_elsewhere),
+  ("stages.*.examples.sampled", to(True), batch),
   ("stages.*.examples.near_misses", lambda value: not value, lambda *args: _near_misses(*args)),
   ("stages.*.examples.drop_captions", plus(0.6), lambda *args: _drop_captions(*args)),
   # The objectives.
@@ -583,6 +586,7 @@ TABLE = (
   ("stages.*.objective.model.kernel", other(3, 5), step),
   ("stages.*.objective.model.patch", to(4), step),
   ("stages.*.objective.model.order", other("text_first", "image_first"), step),
+  ("stages.*.objective.model.mask_pads", lambda value: not value, step),
   ("stages.*.objective.model.softmax", other("joint", "separate"), step),
   ("stages.*.objective.model.layers", plus(1), step),
   ("stages.*.objective.model.text", plus(1), step),
@@ -624,6 +628,12 @@ def _reduce(world, whole, path, new):
   changed = put(whole, path, new)
   assert asked(world, changed, name)[0]["reduce"] == new
   return lowered(whole, whole.stages[name]), lowered(changed, changed.stages[name])
+
+
+def _decays(world, whole, path, new):
+  """Decay of more leaves, of an optimizer that decays."""
+  stage = path.rsplit(".", 1)[0]
+  return optimizer(world, put(whole, f"{stage}.decay", 0.1), path, new)
 
 
 def _kept(world, whole, path, new):

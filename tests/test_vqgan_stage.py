@@ -94,6 +94,11 @@ def test_a_vqgan_that_is_not_frozen_is_told_how_to_be():
     experiment(None, frozen=False)
 
 
+def test_its_codes_are_not_drawn():
+  with pytest.raises(UserError, match="stage transformer has sampled, and a VQGAN gives its codes no probabilities"):
+    experiment("somewhere", examples=Codes(sampled=True))
+
+
 def test_one_that_only_decodes_is_no_first_stage():
   with pytest.raises(UserError, match="only decode, and a first stage makes codes"):
     FrozenVqgan(model=replace(MODEL, encoder=False))

@@ -29,7 +29,7 @@ from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Cosine
 from dalle_jax.training.muon import Muon
-from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.optimizers import AdamW, Optimizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,16 +139,31 @@ def changed(
   *,
   model: Mapping[str, Any] | None = None,
   objective: Mapping[str, Any] | None = None,
-  optimizer: Mapping[str, Any] | None = None,
+  optimizer: Mapping[str, Any] | Optimizer | None = None,
   **fields: Any,
 ) -> Experiment:
-  """The experiment with fields of a stage replaced: its model's, its objective's, its optimizer's, and its own."""
+  """The experiment with fields of a stage replaced: its model's, its objective's, its optimizer's (or another
+  optimizer), and its own."""
   old = base.stage(stage)
   aim = dataclasses.replace(old.objective, **(objective or {}))
   if model:
     aim = dataclasses.replace(aim, model=dataclasses.replace(aim.model, **model))
-  own = {"objective": aim, "optimizer": dataclasses.replace(old.optimizer, **(optimizer or {}))} | fields
+  if not isinstance(optimizer, Optimizer):
+    optimizer = dataclasses.replace(old.optimizer, **(optimizer or {}))
+  own = {"objective": aim, "optimizer": optimizer} | fields
   return dataclasses.replace(base, stages={**base.stages, stage: dataclasses.replace(old, **own)})
+
+
+def longer_text(base: Experiment, length: int) -> Experiment:
+  """The experiment with so many text positions, in the tokenizer and in every model that reads text."""
+  found = {}
+  for name, stage in base.stages.items():
+    if hasattr(stage.objective.model, "text"):
+      model = dataclasses.replace(stage.objective.model, text=length)
+      stage = dataclasses.replace(stage, objective=dataclasses.replace(stage.objective, model=model))
+    found[name] = stage
+  words = dataclasses.replace(base.tokenizer, length=length)
+  return dataclasses.replace(base, tokenizer=words, stages=found)
 
 
 def slower(base: Experiment, stage: str, by: float = 30) -> Experiment:

@@ -18,6 +18,7 @@ import tyro
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
 from dalle_jax.errors import UserError
+from dalle_jax.models import dvae as codebook
 from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
@@ -25,6 +26,7 @@ from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training.adafactor import Adafactor
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.powersgd import PowerSGD
@@ -54,11 +56,13 @@ class Codes:
   """A stage reads the dVAE's codes of `crops` numbered stage-2 crops of each picture, with one of its captions.
 
   dir: what `dalle data encode` wrote; None encodes into WORKDIR/codes before the stage begins; near_misses,
-  drop_captions: as of Pictures.
+  drop_captions: as of Pictures; sampled: whether each crop's codes are drawn from what the dVAE gives every position,
+  in place of the most likely ones.
   """
 
   crops: int = 1
   dir: str | None = None
+  sampled: bool = False
   near_misses: bool = False
   drop_captions: float = 0.0
 
@@ -80,7 +84,7 @@ class Stage:
   steps: int
   batch: int
   objective: Objective
-  optimizer: AdamW | Muon
+  optimizer: AdamW | Muon | Adafactor
   examples: Pictures | Codes
   accumulate: int = 1
   reduce: PowerSGD | None = None
@@ -199,6 +203,8 @@ def _check_examples(name: str, stage: Stage, dvae: image_tokenizer.Config | None
   if isinstance(stage.examples, Codes):
     if isinstance(stage.objective, FirstStage):
       raise UserError(f"stage {name} trains a dVAE: it reads Pictures, not Codes")
+    if stage.examples.sampled and not isinstance(dvae, codebook.Config):
+      raise UserError(f"stage {name} has sampled, and a VQGAN gives its codes no probabilities: set it to False")
     if isinstance(stage.objective, ClipContrastive) == (own is None):
       raise UserError(f"stage {name} reads Codes: a transformer's objective.dvae must be None, CLIP's the dVAE")
     return

@@ -255,15 +255,21 @@ def encoder(workdir: Workdir) -> codes.Encode:
   """What encodes pictures by the workdir's dVAE. Raises UserError when the run has none, or no weights of it yet."""
   name = _dvae_of(workdir)
   model, (params, _) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
-  return lambda images_BHWC: np.asarray(image_tokenizer.encode_images(params, model, images_BHWC))
+
+  def encode(images_BHWC: np.ndarray, seed_B: np.ndarray | None = None) -> np.ndarray:
+    if seed_B is None:
+      return np.asarray(image_tokenizer.encode_images(params, model, images_BHWC))
+    return np.asarray(image_tokenizer.sample_codes(params, model, images_BHWC, seed_B))
+
+  return encode
 
 
-def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int) -> codes.Stamp:
+def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int, sampled: bool = False) -> codes.Stamp:
   """What the codes of this data by the workdir's dVAE are stamped with. Raises UserError as `encoder` does."""
   name = _dvae_of(workdir)
   model, (_, digest) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
   sizes = {"vocab": model.vocab, "grid": model.grid, "size": model.image}
-  return codes.stamp(prepared, dvae=digest, crops=crops, seed=seed, **sizes)
+  return codes.stamp(prepared, dvae=digest, crops=crops, seed=seed, sampled=sampled, **sizes)
 
 
 def _dvae_of(workdir: Workdir) -> str:
@@ -331,7 +337,7 @@ def _near_misses(prepared: Prepared, split: str, words: Tokenizer) -> near_misse
 
 def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
   """The codes in the directory named, checked; or the workdir's own, made if they are not there or of other weights."""
-  stamp = codes_stamp(prepared, workdir, crops=wanted.crops, seed=workdir.experiment().seed)
+  stamp = codes_stamp(prepared, workdir, crops=wanted.crops, seed=workdir.experiment().seed, sampled=wanted.sampled)
   if wanted.dir is not None:
     found = codes.open_codes(wanted.dir)
     codes.check(found, stamp)

@@ -94,6 +94,7 @@ def test_the_stamp_says_whose_codes_they_are_and_of_what(prepared, tmp_path):
     "seed": 4,
     "data": "noisy",
     "examples": {"train": 7, "valid": 2},
+    "sampled": False,
   }
   check(found, stamp)
   assert os.listdir(tmp_path) == ["out"]
@@ -108,6 +109,7 @@ CHANGES = {
   "seed": 5,
   "data": "other",
   "examples": {"train": 8},
+  "sampled": True,
 }
 
 
@@ -198,3 +200,17 @@ def test_a_damaged_shard_is_a_storage_error_that_names_split_and_example(prepare
   shard.write_bytes(content)
   with pytest.raises(StorageError, match=rf"cannot read example [0-6] of {tmp_path}/out, split train"):
     list(source)
+
+
+def test_codes_that_are_drawn_have_a_seed_for_each_crop(prepared, tmp_path):
+  def first_of_the_seed(images_BHWC, seed_B):
+    assert images_BHWC.shape[0] == len(seed_B)
+    return np.broadcast_to((seed_B % 2**16).astype(np.int32)[:, None, None], (len(seed_B), GRID, GRID))
+
+  found = []
+  for name, batch in (("one", 7), ("two", 100)):
+    encoded = encode(prepared, tmp_path / name, wanted(prepared, sampled=True), first_of_the_seed, batch=batch)
+    source = encoded.source("train")
+    found.append({each["key"]: each["codes"][:, 0, 0].tolist() for each in (source[i] for i in range(len(source)))})
+  assert found[0] == found[1]  # whatever is encoded beside it
+  assert len({code for each in found[0].values() for code in each}) == 7 * 3

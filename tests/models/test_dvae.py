@@ -374,3 +374,19 @@ def test_sizes_that_do_not_fit_are_refused_in_one_line(wrong, message):
   with pytest.raises(UserError, match=message) as caught:
     dvae.Config(**wrong)
   assert "\n" not in str(caught.value)
+
+
+def test_codes_are_drawn_as_often_as_they_are_likely():
+  cfg = dvae.Config(image=4, vocab=5, hidden=4, groups=2, blocks=1, code_dim=4)
+  images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)), jnp.uint8)
+  params = dvae.Dvae(cfg).init(jax.random.key(1), dvae.map_pixels(images))["params"]
+  params = sharding.unbox(params)
+  bias = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.04, 0.01]))
+  params["encoder"]["output"]["bias"] = bias
+  params["encoder"]["output"]["kernel"] *= 0
+  many = jnp.repeat(images, 2000, axis=0)
+  drawn = np.asarray(dvae.sample_codes(params, cfg, many, jnp.arange(2000, dtype=jnp.uint32)))
+  share = np.bincount(drawn.ravel(), minlength=5) / drawn.size
+  np.testing.assert_allclose(share, np.exp(bias), atol=4 * np.sqrt(0.25 / drawn.size))
+  again = dvae.sample_codes(params, cfg, many[:3], jnp.array([7, 1, 7], jnp.uint32))
+  np.testing.assert_array_equal(again, drawn[[7, 1, 7]])

@@ -144,3 +144,28 @@ def test_an_impossible_optimizer_is_one_line_that_names_the_field(change, words)
 def test_an_impossible_plateau_is_refused(change):
   with pytest.raises(UserError, match=next(iter(change))):
     WarmupPlateau(**{"peak": 0.1, "warmup": 5} | change)
+
+
+@pytest.mark.parametrize(
+  ("fields", "shrunk"),
+  [
+    ({}, {"kernel"}),
+    ({"decay_norms": True}, {"kernel", "scale", "bias"}),
+    ({"decay_embeddings": True}, {"kernel", "embedding"}),
+    ({"decay_norms": True, "decay_embeddings": True}, {"kernel", "scale", "bias", "embedding"}),
+  ],
+)
+def test_decay_shrinks_what_it_is_asked_to(fields, shrunk):
+  names = ("kernel", "scale", "bias", "embedding", "logit_scale")
+  params = {"layer": {name: jnp.ones((2, 2)) for name in names}}
+  transform = AdamW(lr=Constant(0.1), decay=0.5, **fields).build()
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = transform.update(zeros, transform.init(params), params, value=jnp.float32(1.0))
+  assert {name for name, u in updates["layer"].items() if (u != 0).any()} == shrunk
+  for name in shrunk:
+    np.testing.assert_allclose(updates["layer"][name], -0.05, rtol=1e-6)
+
+
+def test_what_decays_without_decay_is_refused():
+  with pytest.raises(UserError, match="decay=0"):
+    AdamW(lr=Constant(0.1), decay_norms=True)

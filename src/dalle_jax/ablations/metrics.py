@@ -29,9 +29,9 @@ BATCH = 32
 LAST = 0.1  # the share of a run's steps that its final training loss is the mean of
 
 
-def image_loss(*, smallest: float, stage: str = "transformer") -> Metric:
-  """Held-out cross-entropy of a transformer's image tokens, in nats a token."""
-  return _loss("image loss, held out", "nats a token", smallest, stage, "loss_image")
+def image_loss(*, smallest: float, stage: str = "transformer", split: str | None = None) -> Metric:
+  """Held-out cross-entropy of a transformer's image tokens, in nats a token; split: None takes that of all others."""
+  return _loss(f"image loss, {split or 'held out'}", "nats a token", smallest, stage, "loss_image", split)
 
 
 def text_loss(*, smallest: float, stage: str = "transformer", pads: bool = False) -> Metric:
@@ -97,10 +97,10 @@ def perplexity(*, smallest: float, stage: str = "dvae") -> Metric:
   return _codes("perplexity of the codes", "codes", smallest, stage, lambda found: found.perplexity, lower=False)
 
 
-def _loss(name: str, unit: str, smallest: float, stage: str, key: str) -> Metric:
+def _loss(name: str, unit: str, smallest: float, stage: str, key: str, split: str | None = None) -> Metric:
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
     del setting, seed
-    return _losses(workdir.path, stage, workdir.step(stage))[key]
+    return _losses(workdir.path, stage, workdir.step(stage), split)[key]
 
   return Metric(name=name, unit=unit, smallest=smallest, measure=measure)
 
@@ -126,12 +126,12 @@ def _codes(
 
 
 @functools.lru_cache(maxsize=2)
-def _losses(path: Path, stage: str, step: int) -> dict[str, float]:
+def _losses(path: Path, stage: str, step: int, split: str | None) -> dict[str, float]:
   """A stage's held-out losses, in batches of the size it was trained with."""
   del step
   workdir = Workdir.open(path)
   prepared = open_prepared(workdir.experiment().data)
-  split = examples.held_out_split(prepared, None)
+  split = examples.held_out_split(prepared, split)
   stages = evaluate.load(workdir)
   chosen = {name: each for name, each in stages.items() if name == stage or isinstance(each.objective, FirstStage)}
   return report.held_out_losses(chosen, prepared, split, workdir.tokenizer(), lambda what, done, total: None)[stage]

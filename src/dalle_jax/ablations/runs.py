@@ -75,7 +75,7 @@ def _with_codes(bench: Bench, experiment: Experiment, stage: str, shared: Path) 
   crops, dvae, prepared = trained.examples.crops, Workdir.open(shared), open_prepared(experiment.data)
   if dvae_stage(dvae.experiment()) is None:
     raise UserError(f"the stage {stage} reads codes, and no stage before it makes any")
-  stamp = run.codes_stamp(prepared, dvae, crops=crops, seed=experiment.seed)
+  stamp = run.codes_stamp(prepared, dvae, crops=crops, seed=experiment.seed, sampled=trained.examples.sampled)
   place = bench.out / "codes" / keys.of(dataclasses.asdict(stamp) | {"data": bench.data.digest})
   with alone(place):
     if not place.is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle data encode DIR --dvae WORKDIR --out DIR [--crops 1 --seed 0 --batch 64]
+usage: dalle data encode DIR --dvae WORKDIR --out DIR [--crops 1 --seed 0 --batch 64 --sampled]
 
 Writes the codes of --crops numbered crops of each picture, stamped with the dVAE's hash. A transformer reads them by
     dalle train EXPERIMENT --stages.transformer.examples.dir DIR --stages.transformer.examples.crops N
@@ -27,6 +27,8 @@ class Flags:
   """Of the crops; training wants its own seed here."""
   batch: int = 64
   """Crops encoded at the same time."""
+  sampled: bool = False
+  """Draw codes by their probabilities, for `examples.sampled`, in place of the most likely ones."""
 
   def __post_init__(self) -> None:
     for name in ("crops", "batch"):
@@ -52,7 +54,7 @@ def run(argv: list[str]) -> int:
   from dalle_jax.workdir import Workdir
 
   prepared, workdir = open_prepared(directory), Workdir.open(given.dvae)
-  stamp = codes_stamp(prepared, workdir, crops=given.crops, seed=given.seed)
+  stamp = codes_stamp(prepared, workdir, crops=given.crops, seed=given.seed, sampled=given.sampled)
   total, done = given.crops * sum(stamp.examples.values()), 0
   with progress.shown() as tell:
     tell("encoding", 0, total)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
 from dalle_jax import mirror, places
 from dalle_jax.data import intact
@@ -27,14 +27,16 @@ from dalle_jax.errors import StorageError, UserError
 from dalle_jax.places import Place
 
 STAMP = "codes.json"
-Encode = Callable[[UInt8[np.ndarray, "B H W 3"]], Int[np.ndarray, "B h w"]]
+# Of pictures; and, where codes are drawn, of a seed for each, uint32[B].
+Encode = Callable[..., Int[np.ndarray, "B h w"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stamp:
   """What codes are of: two sets with equal stamps hold equal codes.
 
-  dvae: digest of the weights; data, examples: the prepared set's name and its examples by split; size: of a crop.
+  dvae: digest of the weights; data, examples: the prepared set's name and its examples by split; size: of a crop;
+  sampled: whether codes are drawn from what the dVAE gives each position, in place of the most likely ones.
   """
 
   dvae: str
@@ -45,6 +47,7 @@ class Stamp:
   seed: int
   data: str
   examples: dict[str, int]
+  sampled: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,12 +92,14 @@ class Codes:
     return CodesSource(self.path, split, self.builder.as_data_source(split))
 
 
-def stamp(prepared: Prepared, *, dvae: str, vocab: int, grid: int, size: int, crops: int, seed: int) -> Stamp:
+def stamp(
+  prepared: Prepared, *, dvae: str, vocab: int, grid: int, size: int, crops: int, seed: int, sampled: bool = False
+) -> Stamp:
   """What the codes of this data by this dVAE will be stamped with."""
   if vocab > 2**16:
     raise UserError(f"codes are written as 16-bit numbers: a codebook of {vocab} does not fit, 65,536 is the most")
   examples = {split: len(prepared.source(split)) for split in prepared.splits}
-  sizes = {"vocab": vocab, "grid": grid, "size": size, "crops": crops, "seed": seed}
+  sizes = {"vocab": vocab, "grid": grid, "size": size, "crops": crops, "seed": seed, "sampled": sampled}
   return Stamp(dvae=dvae, data=prepared.name, examples=examples, **sizes)
 
 
@@ -168,13 +173,21 @@ def _examples(
     )
     # The last part is filled up, so that one program encodes them all.
     short = pictures * wanted.crops - len(crops_BHWC)
-    codes_Bhw = encode_fn(np.concatenate([crops_BHWC, np.repeat(crops_BHWC[-1:], short, axis=0)]))
+    given = [crops_BHWC]
+    if wanted.sampled:
+      given.append(np.array([_seed(wanted, example["key"], n) for example in examples for n in range(wanted.crops)]))
+    codes_Bhw = encode_fn(*(np.concatenate([each, np.repeat(each[-1:], short, axis=0)]) for each in given))
     codes_PNhw = (
       codes_Bhw[: len(crops_BHWC)].astype(np.uint16).reshape(len(examples), wanted.crops, *codes_Bhw.shape[1:])
     )
     progress(len(crops_BHWC))
     for example, codes_Nhw in zip(examples, codes_PNhw):
       yield example["key"], {"codes": codes_Nhw, "captions": example["captions"], "key": example["key"]}
+
+
+def _seed(wanted: Stamp, key: str, number: int) -> np.uint32:
+  """Of what is drawn for a crop: another one than the crop's own (no byte of a key is 256)."""
+  return np.random.default_rng([wanted.seed, number, *key.encode(), 256]).integers(2**32, dtype=np.uint32)
 
 
 def _in_parts(total: int, size: int) -> Iterator[range]:

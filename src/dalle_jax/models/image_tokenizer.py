@@ -4,8 +4,9 @@ B batch, H W pixels, h w code grid.
 """
 
 import numpy as np
-from jaxtyping import Array, Int, PyTree, UInt8
+from jaxtyping import Array, Int, PyTree, UInt8, UInt32
 
+from dalle_jax.errors import UserError
 from dalle_jax.models import dvae, vqgan
 
 # All have `image`, `grid` and `vocab`.
@@ -19,6 +20,18 @@ def encode_images(
 ) -> Int[Array, "B h w"]:
   """The codes of pictures. Raises UserError where the weights only decode."""
   return _MODELS[type(cfg)].encode_images(params, cfg, images_BHWC)
+
+
+def sample_codes(
+  params: PyTree,
+  cfg: Config,
+  images_BHWC: UInt8[Array | np.ndarray, "B H W 3"],
+  seed_B: UInt32[Array | np.ndarray, " B"],
+) -> Int[Array, "B h w"]:
+  """Codes of pictures, drawn with a seed each. Raises UserError for a VQGAN, whose codes have no probabilities."""
+  if not isinstance(cfg, dvae.Config):
+    raise UserError("a VQGAN gives its codes no probabilities to draw them by: take the nearest ones, sampled False")
+  return dvae.sample_codes(params, cfg, images_BHWC, seed_B)
 
 
 def decode_images(params: PyTree, cfg: Config, codes_Bhw: Int[Array | np.ndarray, "B h w"]) -> UInt8[Array, "B H W 3"]:

@@ -18,13 +18,14 @@ from dalle_jax.ops.sparse_attention import Pattern
 
 
 class Seen(NamedTuple):
-  """One layer: who may look at whom, queries, keys and values, and what came out."""
+  """One layer: who may look at whom, queries, keys and values, what came out, and text lengths if pads are masked."""
 
   pattern: Pattern
   q_BLHK: Float[Array, "B L H K"]
   k_BLHK: Float[Array, "B L H K"]
   v_BLHK: Float[Array, "B L H K"]
   o_BLHK: Float[Array, "B L H K"]
+  length_B: Int[Array, " B"] | None = None
 
 
 def by_layer(
@@ -42,7 +43,7 @@ def by_layer(
     given = call(*args, **kwargs)
     if isinstance(context.module, Block) and context.method_name == "_attend":
       block = context.module
-      found.append(tell(Seen(block.cfg.pattern(block.kind), *args[:3], given[0])))
+      found.append(tell(Seen(block.cfg.pattern(block.kind), *args[:3], given[0], args[5])))
     return given
 
   # Within remat what is found would be of a function that is traced by itself, and could not leave it.

@@ -55,6 +55,7 @@ class Config:
   what attention gives as well, "save_dots" for the products with its matrices too.
   scan: compile one period of `mix` and loop over it; the last period is always unrolled.
   order: "text_first", or "image_first", where the image is modelled by itself and the text given the image.
+  mask_pads: whether nothing looks at absent text tokens (the paper's way is to learn them instead).
   softmax: "joint" over text and image keys, or "separate" over each of the two, to compare with: such a model is
   trained and measured, and neither draws nor writes.
   """
@@ -74,6 +75,7 @@ class Config:
   scan: bool = True
   dtype: str = "float32"
   order: str = "text_first"
+  mask_pads: bool = False
   softmax: str = "joint"
 
   def __post_init__(self) -> None:
@@ -88,6 +90,8 @@ class Config:
       raise UserError(f'the transformer\'s dtype is {self.dtype!r}: "float32" or "bfloat16" is wanted')
     for kind in set(self.kinds()):
       self.pattern(kind)
+    if self.mask_pads and self.order != "text_first":
+      raise UserError("mask_pads is for a transformer whose text comes first: set one of it and order back")
 
   @property
   def dim(self) -> int:
@@ -158,29 +162,32 @@ class Block(nn.Module):
     self.mlp = layers.Mlp(d, std, std / 2 * shrink, c.dtype)
 
   def __call__(
-    self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Place = None
+    self, x_BLD: Float[Array, "B L D"], cache: PyTree | None = None, j: Place = None, length_B: Array | None = None
   ) -> tuple[Float[Array, "B L D"], PyTree | None]:
     """The whole stream without a cache; with one its start, or the row or position j alone of what is drawn.
 
-    With the text alone as the cache it is the whole image after it.
+    With the text alone as the cache it is the whole image after it. length_B: of the text's keys, where it is read.
     """
     lay = _layout(x_BLD, cache)
-    o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j)
+    o_BLHK, cache = self._attend(*self.qkv(self.norm_1(x_BLD), lay.attention), cache, j, length_B)
     x_BLD = constrain(x_BLD + self.out(layers.join_heads(o_BLHK)), lay.rows, "seq", lay.embed)
     return constrain(x_BLD + self.mlp(self.norm_2(x_BLD), lay.rows), lay.rows, "seq", lay.embed), cache
 
-  def _attend(self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place) -> tuple[Array, PyTree | None]:
+  def _attend(
+    self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place, length_B: Array | None
+  ) -> tuple[Array, PyTree | None]:
     pattern = self.cfg.pattern(self.kind)
     if cache is not None and pattern.softmax != "joint":
       raise UserError("a transformer of separate softmaxes is trained and measured only: caches serve the joint one")
     if isinstance(cache, given_text.Text):
       return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
     if cache is None:
-      return attend(q, k, v, pattern=pattern, implementation=self.cfg.attention), None
+      how = {"implementation": self.cfg.attention, "text_lengths_B": length_B}
+      return attend(q, k, v, pattern=pattern, **how), None
     writes = isinstance(cache, decode_text.Cache)
     if j is None:
-      fill = decode_text.prefill if writes else decode.prefill
-      return decode.attend_prefix(q, k, v, pattern), _split(fill(cache, k, v, pattern))
+      filled = decode_text.prefill(cache, k, v, pattern) if writes else decode.prefill(cache, k, v, pattern, length_B)
+      return decode.attend_prefix(q, k, v, pattern, length_B), _split(filled)
     if isinstance(j, decode.Row):
       o_BLHK, cache = decode.read_row(q, k, v, cache, j, pattern)
       return o_BLHK, _split(cache)
@@ -196,12 +203,12 @@ class Period(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BLD: Float[Array, "B L D"], caches: tuple[PyTree, ...] | None, j: Place
+    self, x_BLD: Float[Array, "B L D"], caches: tuple[PyTree, ...] | None, j: Place, length_B: Array | None
   ) -> tuple[Float[Array, "B L D"], tuple[PyTree, ...]]:
     block = _block_class(self.cfg)
     done = []
     for i, kind in enumerate(self.cfg.mix):
-      x_BLD, cache = block(self.cfg, kind, name=f"block_{i}")(x_BLD, caches[i] if caches else None, j)
+      x_BLD, cache = block(self.cfg, kind, name=f"block_{i}")(x_BLD, caches[i] if caches else None, j, length_B)
       done.append(cache)
     return x_BLD, tuple(done)
 
@@ -226,7 +233,7 @@ class Transformer(nn.Module):
         Period,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=(0, nn.broadcast),
+        in_axes=(0, nn.broadcast, nn.broadcast),
         length=c.scanned,
         metadata_params={nn.PARTITION_NAME: "layers"},
       )
@@ -249,7 +256,8 @@ class Transformer(nn.Module):
     """What the two heads read, float32; their kernels are ["text_head" | "image_head"]["kernel"] of the parameters."""
     parts = [self._embed_text(text_BT), self._embed_image(codes_BN)]
     image_first = self.cfg.order == "image_first"
-    x_BLD, _ = self._blocks(jnp.concatenate(parts[::-1] if image_first else parts, axis=1), None, None)
+    stream_BLD = jnp.concatenate(parts[::-1] if image_first else parts, axis=1)
+    x_BLD, _ = self._blocks(stream_BLD, None, None, self._lengths(text_BT))
     if image_first:
       n = self.cfg.grid**2
       return self.norm(x_BLD[:, n:]), self.norm(x_BLD[:, :n])
@@ -258,7 +266,7 @@ class Transformer(nn.Module):
 
   def prefill(self, text_BT: Int[Array, "B T"], caches: Caches) -> Caches:
     """Fills the caches with the text. Drawing then goes on with `decode_step(..., caches, 0)`, or by what is given."""
-    return self._blocks(self._embed_text(text_BT), caches, None)[1]
+    return self._blocks(self._embed_text(text_BT), caches, None, self._lengths(text_BT))[1]
 
   def prefill_row(self, codes_BN: Int[Array, "B N"], caches: Caches, row: decode.Row) -> Caches:
     """Fills the caches with a row of an image's given codes, after the rows before it.
@@ -307,6 +315,10 @@ class Transformer(nn.Module):
     logits_BLV = constrain(self.text_head(self.norm(x_BLD)), "rows", "seq", "vocab")
     return constrain(logits_BLV[:, 0], "batch", None), caches
 
+  def _lengths(self, text_BT: Int[Array, "B T"]) -> Int[Array, " B"] | None:
+    """The start and the tokens there are of what the text positions hold, where nothing looks at the others."""
+    return 1 + jnp.sum(text_BT[:, :-1] < self.cfg.text_vocab, axis=1) if self.cfg.mask_pads else None
+
   def _embed_text(self, text_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     return self._shift(0, self.text_token(text_BT[:, :-1])) + self.text_position.table()[None]
 
@@ -321,16 +333,16 @@ class Transformer(nn.Module):
     return jnp.concatenate([start_BSD, x_BSD], axis=1)
 
   def _blocks(
-    self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Place
+    self, x_BLD: Float[Array, "B L D"], caches: Caches | None, j: Place, length_B: Array | None = None
   ) -> tuple[Float[Array, "B L D"], Caches]:
     lay = _layout(x_BLD, caches)
     x_BLD = constrain(x_BLD, lay.rows, "seq", lay.embed)
     periods: Any = ()
     if self.cfg.scanned:
-      x_BLD, periods = self.periods(x_BLD, caches.periods if caches else None, j)
+      x_BLD, periods = self.periods(x_BLD, caches.periods if caches else None, j, length_B)
     tail = []
     for i, block in enumerate(self.tail):
-      x_BLD, cache = block(x_BLD, caches.tail[i] if caches else None, j)
+      x_BLD, cache = block(x_BLD, caches.tail[i] if caches else None, j, length_B)
       tail.append(cache)
     return x_BLD, Caches(periods, tuple(tail))
 
@@ -404,7 +416,8 @@ def _if_enough(name: str, x: Array) -> str | None:
 
 def _split(cache: PyTree) -> PyTree:
   """The cache, split along heads, samples, and captions where there are enough of them, as a batch is."""
-  return type(cache)(*(constrain(x, _if_enough("batch", x), "heads", None, None) for x in cache))
+  split = lambda x: constrain(x, _if_enough("batch", x), "heads", None, None) if x.ndim == 4 else x  # noqa: E731
+  return jax.tree.map(split, cache)
 
 
 def _block_class(cfg: Config) -> type[Block]:

@@ -49,7 +49,7 @@ def mean_over_heads(layer: Seen) -> Float[Array, "B N T"]:
 
   def add(sum_BNT: Array, head: tuple[Array, Array]) -> tuple[Array, None]:
     q_BLK, k_BLK = head
-    weights_BHLL = attention_weights(q_BLK[:, :, None], k_BLK[:, :, None], pattern)
+    weights_BHLL = attention_weights(q_BLK[:, :, None], k_BLK[:, :, None], pattern, layer.length_B)
     return sum_BNT + weights_BHLL[:, 0, image, : pattern.text], None
 
   batch, _, heads, _ = layer.q_BLHK.shape

@@ -23,7 +23,7 @@ from dalle_jax.training import left_out, lock, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.goodput import Goodput
 from dalle_jax.training.metrics import MetricsLog, NoLog
-from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.optimizers import Optimizer
 from dalle_jax.training.powersgd import PowerSGD
 from dalle_jax.training.profile import Trace
 from dalle_jax.training.progress import StepProgress
@@ -53,7 +53,7 @@ def train(
   name: str,
   steps: int,
   objective: Objective,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   seed: int,
   mesh: Mesh,
   rules: sharding.Rules,

@@ -3,10 +3,11 @@
 g    = gradient · min(1, clip / |gradient|)
 m, v = b1 m + (1 - b1) g,  b2 v + (1 - b2) g²
 m̂, v̂ = m / (1 - b1^n),  min(v, second_moment_clamp) / (1 - b2^n)
-p    = p - lr · (m̂ / (√v̂ + eps) + decay · p)          decay for leaves named "kernel" only
+p    = p - lr · (m̂ / (√v̂ + eps) + decay · p)          decay for leaves named "kernel", others where asked for
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -45,38 +46,34 @@ class WarmupPlateau:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW:
-  """The optimizer of every stage.
+class Optimizer:
+  """What is the same whatever direction a stage's parameters take.
 
-  clip: greatest norm of the whole gradient; second_moment_clamp: greatest value of v that is used (paper: 5);
-  ema: decay of the moving average of the parameters, taken every `ema_every` updates (paper: 0.99 and 25), None for
-  none; spikes: which updates are left out because of their gradients' norm, beside those that are not finite;
-  max_skipped: training stops after this many updates in a row that were left out.
+  decay_norms, decay_embeddings: whether weight decay shrinks gains and biases, and tables of tokens and positions, too;
+  clip: greatest norm of the whole gradient; ema: decay of the moving average of the parameters, taken every `ema_every`
+  updates (paper: 0.99 and 25), None for none; spikes: which updates are left out because of their gradients' norm,
+  beside those that are not finite; max_skipped: training stops after this many updates in a row that were left out.
   """
 
   lr: Schedule | WarmupPlateau
-  b1: float = 0.9
-  b2: float = 0.999
-  eps: float = 1e-8
   decay: float = 0.0
+  decay_norms: bool = False
+  decay_embeddings: bool = False
   clip: float | None = None
-  second_moment_clamp: float | None = None
   ema: float | None = None
   ema_every: int = 1
   spikes: Spikes = dataclasses.field(default_factory=Spikes)
   max_skipped: int = 10
 
   def __post_init__(self) -> None:
-    for name in ("b1", "b2", "ema"):
-      value = getattr(self, name)
-      if value is not None and not 0 <= value < 1:
-        raise UserError(f"got {name}={value}, wanted 0 <= {name} < 1: change the optimizer")
-    for name in ("eps", "clip", "second_moment_clamp"):
-      value = getattr(self, name)
-      if value is not None and not 0 < value < float("inf"):
-        raise UserError(f"got {name}={value}, wanted a positive number: change the optimizer")
+    if self.ema is not None and not 0 <= self.ema < 1:
+      raise UserError(f"got ema={self.ema}, wanted 0 <= ema < 1: change the optimizer")
+    if self.clip is not None and not 0 < self.clip < float("inf"):
+      raise UserError(f"got clip={self.clip}, wanted a positive number: change the optimizer")
     if not 0 <= self.decay < float("inf"):
       raise UserError(f"got decay={self.decay}, wanted at least 0: change the optimizer")
+    if (self.decay_norms or self.decay_embeddings) and not self.decay:
+      raise UserError("got decay_norms or decay_embeddings with decay=0, wanted a decay that they can tell of")
     if self.ema_every < 1 or self.max_skipped < 1:
       raise UserError(f"got ema_every={self.ema_every}, max_skipped={self.max_skipped}, wanted at least 1 of each")
 
@@ -88,24 +85,54 @@ class AdamW:
     parts = [optax.clip_by_global_norm(self.clip)] if self.clip is not None else []
     parts.append(self.direction())
     if self.decay:
-      parts.append(optax.add_decayed_weights(self.decay, mask=decay_mask))
+      mask = functools.partial(decay_mask, norms=self.decay_norms, embeddings=self.decay_embeddings)
+      parts.append(optax.add_decayed_weights(self.decay, mask=mask))
     parts.append(scale_by_rate(self.lr))
     return optax.chain(*parts)
+
+  def direction(self) -> optax.GradientTransformation:
+    """What `build` scales by the rate, before decay."""
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(Optimizer):
+  """The optimizer of every stage of the paper. second_moment_clamp: greatest value of v that is used (paper: 5)."""
+
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  second_moment_clamp: float | None = None
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for name in ("b1", "b2"):
+      if not 0 <= getattr(self, name) < 1:
+        raise UserError(f"got {name}={getattr(self, name)}, wanted 0 <= {name} < 1: change the optimizer")
+    for name in ("eps", "second_moment_clamp"):
+      value = getattr(self, name)
+      if value is not None and not 0 < value < float("inf"):
+        raise UserError(f"got {name}={value}, wanted a positive number: change the optimizer")
 
   def direction(self) -> optax.GradientTransformation:
     """What `build` scales by the rate, before decay."""
     return scale_by_clamped_adam(b1=self.b1, b2=self.b2, eps=self.eps, clamp=self.second_moment_clamp)
 
 
-def decay_mask(params: Any) -> Any:
-  """True for the leaves that weight decay shrinks: those named "kernel". No norm, bias, position or embedding."""
+def decay_mask(params: Any, *, norms: bool = False, embeddings: bool = False) -> Any:
+  """True for the leaves that weight decay shrinks: those named "kernel", and no others unless asked for.
 
-  def named_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
+  norms: gains and biases too; embeddings: tables of tokens and of positions too (DALLE-pytorch's early releases had
+  both, and some of their users saw pictures go brown).
+  """
+  decaying = {"kernel"} | ({"scale", "bias"} if norms else set()) | ({"embedding"} if embeddings else set())
+
+  def decays(path: tuple[Any, ...], leaf: Any) -> bool:
     del leaf
     names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    return bool(names) and names[-1] == "kernel"
+    return bool(names) and names[-1] in decaying
 
-  return jax.tree_util.tree_map_with_path(named_kernel, params)
+  return jax.tree_util.tree_map_with_path(decays, params)
 
 
 class AdamState(NamedTuple):
@@ -176,7 +203,7 @@ def scale_by_rate(lr: Schedule | WarmupPlateau) -> optax.GradientTransformationE
 
 
 def learning_rate(opt_state: Any) -> Float[Array, ""]:
-  """The rate of the last update, from the state of `AdamW.build()`."""
+  """The rate of the last update, from the state of `Optimizer.build()`."""
   (state,) = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_rate) if _is_rate(s)]
   return state.rate
 

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.training import compression
-from dalle_jax.training.optimizers import AdamW, learning_rate
+from dalle_jax.training.optimizers import Optimizer, learning_rate
 from dalle_jax.training.powersgd import PowerSGD
 
 # Parameters are drawn with the key of a step that no run reaches.
@@ -69,7 +69,7 @@ class State(NamedTuple):
 
 
 def abstract_state(
-  objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules, reduce: PowerSGD | None = None
+  objective: Objective, optimizer: Optimizer, *, mesh: Mesh, rules: sharding.Rules, reduce: PowerSGD | None = None
 ) -> State:
   """The state's shapes, dtypes and shardings, without computing anything.
 
@@ -83,7 +83,7 @@ def abstract_state(
 
 def init_state(
   objective: Objective,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   *,
   seed: int,
   mesh: Mesh,
@@ -109,7 +109,7 @@ def init_state(
 
 def make_step(
   objective: Objective,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   *,
   seed: int,
   mesh: Mesh,
@@ -230,7 +230,7 @@ def _laid_out(tree: Any, layout: Any) -> Any:
   return jax.lax.with_sharding_constraint(tree, layout)
 
 
-def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
+def _boxed_state(objective: Objective, optimizer: Optimizer, seed: int) -> State:
   params = objective.init(jax.random.fold_in(jax.random.key(seed), jnp.uint32(INIT_STEP)))
   ema = None if optimizer.ema is None else jax.tree.map(jnp.copy, params)
   zero = jnp.zeros((), jnp.int32)
@@ -246,7 +246,7 @@ def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
   )
 
 
-def _moved(optimizer: AdamW, state: State, params: Any) -> Any:
+def _moved(optimizer: Optimizer, state: State, params: Any) -> Any:
   """The moving average after this step: moved towards params at every `ema_every`-th step, else as it was."""
   if optimizer.ema is None:
     return None

@@ -32,7 +32,7 @@ def kernel(qkv, cache, j, pattern):
   """As `decode_step` calls it on a GPU, interpreted."""
   far_N = drawing.distances(pattern)
   slot_N = jnp.asarray(decode._slot(np.maximum(j - far_N, 0), pattern), jnp.int32)
-  return drawing.attend_one(*qkv, *cache, slot_N, jnp.int32((far_N <= j).sum()), interpret=True)
+  return drawing.attend_one(*qkv, *cache[:4], slot_N, jnp.int32((far_N <= j).sum()), interpret=True)
 
 
 def error(x, exact):
@@ -109,5 +109,5 @@ def test_on_a_gpu_a_position_is_as_near_to_float32_as_the_structured_path(kind, 
     exact, _ = step(wide(qkv), wide(cache), "xla")
   (ours, moved), (structured, expected) = step(qkv, cache, "auto"), step(qkv, cache, "xla")
   assert 1e-5 < error(ours, exact) <= error(structured, exact)
-  for a, b in zip(moved, expected):
+  for a, b in zip(moved[:4], expected[:4]):
     np.testing.assert_array_equal(a, b)

@@ -22,12 +22,16 @@ from dalle_jax.ops.sparse_attention.reference import MASKED, masked_softmax
 
 
 class Cache(NamedTuple):
-  """Keys and values of one layer: a caption's, and of each of its samples, which follow one another."""
+  """Keys and values of one layer: a caption's, and of each of its samples, which follow one another.
+
+  text_length_C: text keys at or past it are not seen; None where all are.
+  """
 
   text_k_CHTK: Float[Array, "C H T K"]
   text_v_CHTK: Float[Array, "C H T K"]
   image_k_BHSK: Float[Array, "B H S K"]
   image_v_BHSK: Float[Array, "B H S K"]
+  text_length_C: Int[Array, " C"] | None = None
 
 
 class Row(NamedTuple):
@@ -63,18 +67,29 @@ def repeat(cache: Cache, samples: int) -> Cache:
 
 
 def attend_prefix(
-  q_BPHK: Float[Array, "B P H K"], k_BPHK: Float[Array, "B P H K"], v_BPHK: Float[Array, "B P H K"], pattern: Pattern
+  q_BPHK: Float[Array, "B P H K"],
+  k_BPHK: Float[Array, "B P H K"],
+  v_BPHK: Float[Array, "B P H K"],
+  pattern: Pattern,
+  text_lengths_B: Int[Array, " B"] | None = None,
 ) -> Float[Array, "B P H K"]:
-  """Attention within the first P positions of the stream, which see no later one."""
+  """Attention within the first P positions of the stream, which see no later one; of text first those of the text."""
   heads_first = (x.swapaxes(1, 2) for x in (q_BPHK, k_BPHK, v_BPHK))
   mask_PP = jnp.asarray(pattern.mask()[: q_BPHK.shape[1], : q_BPHK.shape[1]])
-  return _attend(*heads_first, mask_PP).swapaxes(1, 2)
+  present_BHPP = None if text_lengths_B is None else _present(text_lengths_B, q_BPHK.shape[1])
+  return _attend(*heads_first, mask_PP, present_BHPP).swapaxes(1, 2)
 
 
-def prefill(cache: Cache, k_CTHK: Float[Array, "C T H K"], v_CTHK: Float[Array, "C T H K"], pattern: Pattern) -> Cache:
-  """The cache after the text."""
+def prefill(
+  cache: Cache,
+  k_CTHK: Float[Array, "C T H K"],
+  v_CTHK: Float[Array, "C T H K"],
+  pattern: Pattern,
+  text_length_C: Int[Array, " C"] | None = None,
+) -> Cache:
+  """The cache after the text, of which keys at or past its length, where one is given, are not seen."""
   k_CHTK, v_CHTK = (x.swapaxes(1, 2).astype(cache.text_k_CHTK.dtype) for x in (k_CTHK, v_CTHK))
-  return cache._replace(text_k_CHTK=k_CHTK, text_v_CHTK=v_CHTK)
+  return cache._replace(text_k_CHTK=k_CHTK, text_v_CHTK=v_CHTK, text_length_C=text_length_C)
 
 
 def read_row(
@@ -99,7 +114,11 @@ def read_row(
   key_1Y = jnp.concatenate([before_S, at_W])[None]
   seen_WY = (key_1Y >= 0) & pattern.image_allowed(at_W[:, None], key_1Y)
   seen_WX = jnp.pad(seen_WY, ((0, 0), (pattern.text, 0)), constant_values=True)
-  o_CHWK = _attend(q_CHWK, k_CHXK, v_CHXK, seen_WX)
+  present_CHWX = None
+  if cache.text_length_C is not None:
+    after = ((0, 0), (0, 0), (0, 0), (0, seen_WY.shape[1]))
+    present_CHWX = jnp.pad(_present(cache.text_length_C, pattern.text), after, constant_values=True)
+  o_CHWK = _attend(q_CHWK, k_CHXK, v_CHXK, seen_WX, present_CHWX)
 
   def keep(image_CHSK: Array, x_CHWK: Array) -> Array:
     x_CHSK = jnp.take(x_CHWK, after_S - first, axis=2, mode="clip").astype(image_CHSK.dtype)
@@ -122,11 +141,10 @@ def decode_step(
 
   implementation: the model's; with "auto" or "pallas_gpu" one kernel does it where it can (`drawing.serves`).
   """
-  sizes = cache.text_k_CHTK.shape[0], q_BHK.shape[0], q_BHK.shape[-1]
-  if implementation in ("auto", "pallas_gpu") and drawing.serves(pattern, *sizes, *(str(x.dtype) for x in cache)):
+  if implementation in ("auto", "pallas_gpu") and _kernel_serves(q_BHK, cache, pattern):
     far_N = drawing.distances(pattern)
     slot_N = _slot(jnp.maximum(j - far_N, 0), pattern).astype(jnp.int32)
-    o_BHK = drawing.attend_one(q_BHK, k_BHK, v_BHK, *cache, slot_N, jnp.sum(far_N <= j, dtype=jnp.int32))
+    o_BHK = drawing.attend_one(q_BHK, k_BHK, v_BHK, *cache[:4], slot_N, jnp.sum(far_N <= j, dtype=jnp.int32))
   else:
     o_BHK = _attend_one(q_BHK, k_BHK, v_BHK, cache, j, pattern)
   at = _slot(j, pattern)
@@ -134,11 +152,18 @@ def decode_step(
   return o_BHK, cache._replace(image_k_BHSK=k_BHSK, image_v_BHSK=v_BHSK)
 
 
+def _kernel_serves(q_BHK: Array, cache: Cache, pattern: Pattern) -> bool:
+  captions, (batch, _, head_dim) = cache.text_k_CHTK.shape[0], q_BHK.shape
+  dtypes = (str(x.dtype) for x in cache[:4])
+  return cache.text_length_C is None and drawing.serves(pattern, captions, batch, head_dim, *dtypes)
+
+
 def _attend_one(q_BHK: Array, k_BHK: Array, v_BHK: Array, cache: Cache, j: Array, pattern: Pattern) -> Array:
   position_S = _positions(j, pattern)
   seen_S = (position_S >= 0) & (position_S < j) & pattern.image_allowed(j, position_S)
   image = (_may_see(x, j, pattern) for x in (cache.image_k_BHSK, cache.image_v_BHSK))
-  return attend_both(q_BHK, k_BHK, v_BHK, cache.text_k_CHTK, cache.text_v_CHTK, *image, seen_S).astype(v_BHK.dtype)
+  text = cache.text_k_CHTK, cache.text_v_CHTK
+  return attend_both(q_BHK, k_BHK, v_BHK, *text, *image, seen_S, cache.text_length_C).astype(v_BHK.dtype)
 
 
 def put(
@@ -165,12 +190,19 @@ def attend_both(
   own_k_BHSK: Float[Array, "B H S K"],
   own_v_BHSK: Float[Array, "B H S K"],
   seen_S: Bool[Array, " S"],
+  shared_length_C: Int[Array, " C"] | None = None,
 ) -> Float[Array, "B H K"]:
-  """One softmax over a position's own key, all T that its row shares with its like, and those of the row's S seen."""
+  """One softmax over a position's own key, the T that its row shares with its like, and those of the row's S seen.
+
+  shared_length_C: how many of the T there are; all if None.
+  """
   scale = q_BHK.shape[-1] ** -0.5
   samples = q_BHK.shape[0] // shared_k_CHTK.shape[0]
   product = lambda axes, a, b: jnp.einsum(axes, a, b, precision=_precision(b))  # noqa: E731
   shared_BHT = _rows(product("CHRK,CHTK->CHRT", _by_caption(q_BHK, samples), shared_k_CHTK)).astype(jnp.float32) * scale
+  if shared_length_C is not None:
+    present_BHT = jnp.repeat(_present(shared_length_C, shared_BHT.shape[-1])[:, 0], samples, axis=0)
+    shared_BHT = jnp.where(present_BHT, shared_BHT, MASKED)
   own_BHS = product("BHK,BHSK->BHS", q_BHK, own_k_BHSK).astype(jnp.float32) * scale
   own_BHS = jnp.where(seen_S, own_BHS, MASKED)
   self_BH1 = product("BHK,BHK->BH", q_BHK, k_BHK).astype(jnp.float32)[..., None] * scale
@@ -195,12 +227,23 @@ def _rows(x_CHRX: Array) -> Array:
 
 
 def _attend(
-  q_BHQK: Float[Array, "B H Q K"], k_BHSK: Float[Array, "B H S K"], v_BHSK: Float[Array, "B H S K"], mask_QS: Array
+  q_BHQK: Float[Array, "B H Q K"],
+  k_BHSK: Float[Array, "B H S K"],
+  v_BHSK: Float[Array, "B H S K"],
+  mask_QS: Array,
+  present_BHQS: Array | None = None,
 ) -> Float[Array, "B H Q K"]:
   scale, exact = q_BHQK.shape[-1] ** -0.5, _precision(q_BHQK)
   s_BHQS = jnp.einsum("BHQK,BHSK->BHQS", q_BHQK, k_BHSK, precision=exact) * scale
-  p_BHQS = masked_softmax(s_BHQS.astype(jnp.float32), mask_QS[None, None]).astype(v_BHSK.dtype)
+  mask_BHQS = mask_QS[None, None]
+  mask_BHQS = mask_BHQS if present_BHQS is None else mask_BHQS & present_BHQS
+  p_BHQS = masked_softmax(s_BHQS.astype(jnp.float32), mask_BHQS).astype(v_BHSK.dtype)
   return jnp.einsum("BHQS,BHSK->BHQK", p_BHQS, v_BHSK, precision=exact)
+
+
+def _present(length_B: Int[Array, " B"], keys: int) -> Bool[Array, "B H Q S"]:
+  """Which of so many text keys there are, for all heads and queries alike."""
+  return (jnp.arange(keys)[None] < length_B[:, None])[:, None, None]
 
 
 def _slot(j, pattern: Pattern):

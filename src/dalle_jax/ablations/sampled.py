@@ -1,0 +1,106 @@
+"""Figures of what a finished run draws, each made with the smallest difference that would matter.
+
+    composition   how probably all that a held-out caption says is so in its picture, as pixels are read
+    clip_score    how well CLIP finds pictures and captions to fit, by the run's own
+    fd_clip       Frechet distance of drawn and real pictures in CLIP's space, both blurred alike
+
+An arm's setting is a `drawing.Drawing`; None draws as the paper does.
+
+N pictures, H W pixels.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dalle_jax.ablations.drawing import NO_CLIP, Drawing, Drawn, drawn, of_run, side
+from dalle_jax.ablations.pack import Metric
+from dalle_jax.data.prepared import open_prepared
+from dalle_jax.errors import UserError
+from dalle_jax.evaluation import examples, frechet
+from dalle_jax.evaluation.metrics.blur import blurred
+from dalle_jax.sampling import rerank
+from dalle_jax.sampling.drawer import Drawer
+from dalle_jax.workdir import Workdir
+
+STAGE = "transformer"
+PICTURES = 256  # that CLIP looks at together
+
+
+def composition(*, smallest: float) -> Metric:
+  """How probably all that a caption says is so in the best of n pictures of it; more is better."""
+
+  def share(found: Drawn, how: Drawing) -> float:
+    if how.best_of == 1:
+      return float(found.right_CS.mean())
+    return float(rerank.best_of(found.cosines(), found.right_CS, how.best_of).mean())
+
+  return _metric("captions drawn right", "of all captions", smallest, share, lower=False)
+
+
+def clip_score(*, smallest: float) -> Metric:
+  """100 times the cosine of the best of n pictures and its caption, by the run's own CLIP; more is better."""
+
+  def score(found: Drawn, how: Drawing) -> float:
+    cosine_CS = found.cosines()
+    return float(np.maximum(100 * rerank.best_of(cosine_CS, cosine_CS, how.best_of), 0).mean())
+
+  return _metric("CLIP score", "of 100", smallest, score, lower=False)
+
+
+def fd_clip(*, smallest: float) -> Metric:
+  """Frechet distance to the held-out pictures, all blurred by the setting's radius; of the first picture that is best.
+
+  It is of unit vectors, so between 0 and 2, and too high by a bias that falls as one over the pictures.
+  """
+
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    how = setting or Drawing()
+    run = workdir.path, workdir.step(STAGE)
+    images_NHWC = _best_of_each(drawn(*run, seed, how.draw()), how.best_of)
+    return frechet.between(_statistics(of_run(*run), images_NHWC, how.blur), _of_real(*run, how.blur))
+
+  return Metric(name="Frechet distance in CLIP's space", unit="", smallest=smallest, measure=measure)
+
+
+def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing], float], *, lower: bool) -> Metric:
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    how = setting or Drawing()
+    return of(drawn(workdir.path, workdir.step(STAGE), seed, how.draw()), how)
+
+  return Metric(name=name, unit=unit, smallest=smallest, measure=measure, lower=lower)
+
+
+def _best_of_each(found: Drawn, n: int) -> UInt8[np.ndarray, "N H W 3"]:
+  """Every sample; or of each caption's, n at a time, the one that CLIP likes best."""
+  if n == 1:
+    return found.images_CSHWC.reshape(-1, *found.images_CSHWC.shape[2:])
+  cosine_CS = found.cosines()
+  parts = [slice(begin, begin + n) for begin in range(0, cosine_CS.shape[1] - n + 1, n)]
+  return np.concatenate(
+    [own[part][[np.argmax(cosine[part])]] for part in parts for own, cosine in zip(found.images_CSHWC, cosine_CS)]
+  )
+
+
+@functools.lru_cache(maxsize=8)
+def _of_real(path: Path, step: int, radius: float) -> frechet.Statistics:
+  """The statistics of all held-out pictures."""
+  workdir = Workdir.open(path)
+  prepared = open_prepared(workdir.experiment().data)
+  split = examples.held_out_split(prepared, None)
+  count = len(prepared.source(split))
+  found = examples.first(prepared, split, count, size=side(workdir), words=workdir.tokenizer())
+  return _statistics(of_run(path, step), found.images_NHWC, radius)
+
+
+def _statistics(drawer: Drawer, images_NHWC: UInt8[np.ndarray, "N H W 3"], radius: float) -> frechet.Statistics:
+  if drawer.clip is None:
+    raise UserError(NO_CLIP)
+  seen_NHWC = blurred(images_NHWC, radius * images_NHWC.shape[1] / 256)
+  parts = (seen_NHWC[i : i + PICTURES] for i in range(0, len(seen_NHWC), PICTURES))
+  parts = [np.asarray(rerank.embed_pictures(drawer.clip_params, drawer.clip, part)) for part in parts]
+  return frechet.of(np.concatenate(parts))
