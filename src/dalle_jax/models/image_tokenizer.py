@@ -1,4 +1,4 @@
-"""What stands between pictures and codes, whichever network it is: the dVAE, or a VQGAN.
+"""What stands between pictures and codes, whichever network it is: the dVAE, a VQ-VAE, or a VQGAN.
 
 B batch, H W pixels, h w code grid.
 """
@@ -6,12 +6,12 @@ B batch, H W pixels, h w code grid.
 import numpy as np
 from jaxtyping import Array, Int, PyTree, UInt8
 
-from dalle_jax.models import dvae, vqgan
+from dalle_jax.models import dvae, vq, vqgan
 
 # All have `image`, `grid` and `vocab`.
-Config = dvae.Config | vqgan.VqganConfig
+Config = dvae.Config | vq.VqConfig | vqgan.VqganConfig
 
-_MODELS = {dvae.Config: dvae, vqgan.VqganConfig: vqgan}
+_MODELS = {dvae.Config: dvae, vq.VqConfig: vq, vqgan.VqganConfig: vqgan}
 
 
 def encode_images(
