@@ -110,6 +110,21 @@ def one_step(objective):
   return before, jax.tree.map(np.array, after.params)
 
 
+def test_the_batch_moves_the_codebook_and_nothing_else():
+  z, codes, _ = nearest()
+  old = params()["codebook"]
+  vectors, counts = vq.averaged(
+    old["vectors"], old["counts"], jnp.asarray(z.reshape(-1, 5), jnp.float32), jnp.asarray(codes.ravel()), 0.9
+  )
+  other = jax.tree.map(lambda x: x + 1, params())
+  after = jax.jit(OWN.moved, compiler_options=QUICK)(params(), other, BATCH, KEY)
+  assert np.abs(vectors - old["vectors"]).max() > 1e-2
+  np.testing.assert_allclose(after["codebook"]["vectors"], vectors, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(after["codebook"]["counts"], counts, rtol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, after | {"codebook": old}, other | {"codebook": old})
+
+
+@pytest.mark.slow
 def test_the_step_moves_the_codebook_by_its_averages_and_the_rest_by_gradients():
   before, after = one_step(OWN)
   z = run(before, X, "encode")

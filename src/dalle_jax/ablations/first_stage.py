@@ -1,0 +1,52 @@
+"""Figures of a first stage that its packs add to those of `ablations.metrics`: how it starts, and where its mass lies."""
+
+from typing import Any
+
+import numpy as np
+
+from dalle_jax.ablations import metrics
+from dalle_jax.ablations.pack import Metric
+from dalle_jax.errors import UserError
+from dalle_jax.training import metrics as log
+from dalle_jax.workdir import Workdir
+
+FIRST = 0.1  # the share of a run's lines that is its start
+
+
+def early_loss(*, smallest: float, stage: str = "dvae") -> Metric:
+  """Mean training loss over the first tenth of the lines of metrics.jsonl."""
+
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    del setting, seed
+    rows = _column(workdir, stage, "loss")
+    return float(np.mean(rows[: max(1, round(FIRST * len(rows)))]))
+
+  return Metric(name="training loss, the first tenth", unit="nats a sub-pixel", smallest=smallest, measure=measure)
+
+
+def left_out(*, smallest: float, stage: str = "dvae") -> Metric:
+  """The share of a run's updates that were left out, not finite or spikes."""
+
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    del setting, seed
+    return _column(workdir, stage, "skipped_total")[-1] / workdir.step(stage)
+
+  return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)
+
+
+def outside(*, smallest: float, stage: str = "dvae") -> Metric:
+  """The share of the likelihood's mass that is on no pixel, of held-out pictures decoded from their likely codes."""
+
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    del setting, seed
+    return metrics.bounds(workdir, stage)["outside"]
+
+  return Metric(name="mass on no pixel", unit="of all", smallest=smallest, measure=measure)
+
+
+def _column(workdir: Workdir, stage: str, key: str) -> list[float]:
+  """A training metric, line by line. Raises UserError where the run has none."""
+  rows = [row[key] for row in log.read(workdir.path / stage / "metrics.jsonl") if row.get(key) is not None]
+  if not rows:
+    raise UserError(f"{workdir} has no {key} in {stage}/metrics.jsonl")
+  return rows
