@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dalle_jax.commands.suggest import suggest
 from dalle_jax.errors import UserError
+from dalle_jax.pack_files import FOLDER, files
 
 if TYPE_CHECKING:
   from dalle_jax.ablations.packs import Found
@@ -87,8 +88,6 @@ def run(argv: list[str]) -> int:
 
 def _files(what: str) -> list[Path]:
   """The files in which it is looked for. Raises UserError where it is neither a pack nor a group."""
-  from dalle_jax.commands.ablation_files import FOLDER, files
-
   if what.endswith(".py"):
     if not Path(what).is_file():
       raise UserError(f"no pack file {what}; those that come with the project are in {FOLDER}/")
