@@ -1,10 +1,9 @@
-"""Figures of a first stage that its packs add to those of `ablations.metrics`: how it starts, and where its mass lies."""
+"""Figures of a first stage beside those of `ablations.metrics`: how it starts, and whether it stays in bounds."""
 
 from typing import Any
 
 import numpy as np
 
-from dalle_jax.ablations import metrics
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.errors import UserError
 from dalle_jax.training import metrics as log
@@ -32,16 +31,6 @@ def left_out(*, smallest: float, stage: str = "dvae") -> Metric:
     return _column(workdir, stage, "skipped_total")[-1] / workdir.step(stage)
 
   return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)
-
-
-def outside(*, smallest: float, stage: str = "dvae") -> Metric:
-  """The share of the likelihood's mass that is on no pixel, of held-out pictures decoded from their likely codes."""
-
-  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
-    del setting, seed
-    return metrics.bounds(workdir, stage)["outside"]
-
-  return Metric(name="mass on no pixel", unit="of all", smallest=smallest, measure=measure)
 
 
 def _column(workdir: Workdir, stage: str, key: str) -> list[float]:
