@@ -28,14 +28,14 @@ def left_out(*, smallest: float, stage: str = "dvae") -> Metric:
 
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
     del setting, seed
-    return _column(workdir, stage, "skipped_total")[-1] / workdir.step(stage)
+    return _column(workdir, stage, "skipped_total")[-1] / _column(workdir, stage, "step")[-1]
 
   return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)
 
 
 def _column(workdir: Workdir, stage: str, key: str) -> list[float]:
   """A training metric, line by line. Raises UserError where the run has none."""
-  rows = [row[key] for row in log.read(workdir.path / stage / "metrics.jsonl") if row.get(key) is not None]
+  rows = [float(row[key]) for row in log.read(workdir.path / stage / "metrics.jsonl") if row.get(key) is not None]
   if not rows:
     raise UserError(f"{workdir} has no {key} in {stage}/metrics.jsonl")
   return rows

@@ -28,8 +28,8 @@ def check(run: Run) -> None:
   bounds = [metric for metric in wanted if metric in LIKELIHOOD]
   if bounds and _temperature(stage) is None:
     raise UserError(
-      f"got --metrics {bounds[0]}, and stage {name} has no likelihood of pixels: it is a VQGAN, or was trained by "
-      f"squared error; leave {' and '.join(bounds)} out"
+      f"got --metrics {bounds[0]}, and stage {name} was not trained by the published objective, whose these are: "
+      f"leave {' and '.join(bounds)} out"
     )
   if "ssim" in wanted and cfg.image < WINDOW:
     raise UserError(
@@ -96,5 +96,5 @@ def _pixels(objective: DvaeElbo) -> dict[str, Any]:
 
 
 def _temperature(stage: Any) -> float | None:
-  """Of the relaxation where training stands; None where the objective has no likelihood."""
+  """Of the relaxation where training stands; None where there is no relaxation."""
   return float(stage.objective.temperature(stage.step)) if isinstance(stage.objective, DvaeElbo) else None
