@@ -95,7 +95,8 @@ def _bounds(
     noisy_BhwV = logits_BhwV + jax.vmap(lambda own: jax.random.gumbel(own, logits_BhwV.shape[1:]))(keys_B)
     targets_BHWC = x_BHWC
     if spread_levels:
-      targets_BHWC = jax.vmap(lambda x, own: dvae.spread_levels(x, jax.random.fold_in(own, 1)))(x_BHWC, keys_B)
+      spread = jax.vmap(lambda x_HWC, own: dvae.spread_levels(x_HWC[None], jax.random.fold_in(own, 1))[0])
+      targets_BHWC = spread(x_BHWC, keys_B)
     kl_B = jnp.sum(dvae.kl_to_uniform(logits_BhwV), axis=(1, 2))
     rate_B = kl_B / (cfg.image**2 * 3)
     return {
