@@ -26,6 +26,7 @@ from dalle_jax.errors import TrainingUnhealthy, UserError
 from dalle_jax.evaluation.report import Protocol, Report
 from dalle_jax.experiment import Codes, dvae_stage
 from dalle_jax.models import dvae, transformer
+from dalle_jax.models.likelihoods import Laplace
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo, DvaeObjective
 from dalle_jax.objectives.patch_dvae import PatchDvae
@@ -499,6 +500,7 @@ TABLE = (
   ("stages.*.optimizer.lr.kind", to(Constant(0.01)), optimizer),
   ("stages.*.objective.kl.kind", to(Linear(start=0.1, end=1.0, steps=7)), step),
   ("stages.*.objective.temperature.kind", to(Linear(start=0.9, end=0.5, steps=7)), step),
+  ("stages.*.objective.likelihood.kind", to(Laplace()), step),
   ("stages.*.examples.crop.kind", other(CentreCrop(size=16), Stage2Crop(size=16)), batch),
   ("**kind", None, None),
   # The run.
@@ -562,6 +564,7 @@ TABLE = (
   ("stages.*.objective.temperature.warmup", plus(1), step),
   ("stages.*.objective.temperature.shape", other("half", "quarter"), step),
   ("stages.*.objective.temperature.*", plus(0.1), step),
+  ("stages.*.objective.spread_levels", lambda value: not value, step),
   ("stages.*.objective.patches_from", plus(3), start),
   ("stages.*.objective.text_weight", plus(0.1), step),
   ("stages.*.objective.image_weight", plus(0.1), step),
@@ -570,12 +573,16 @@ TABLE = (
   ("stages.*.objective.spoil_*", lambda value: (value + 0.5) / 2, step),
   ("stages.*.objective.dvae", to(dvae.Config()), refused),
   ("stages.*.objective.dvae.pool", other("max", "fold"), refused),
+  ("stages.*.objective.dvae.code_kernel", to(3), refused),
+  ("stages.*.objective.dvae.gain", to(0.5), refused),
   ("stages.*.objective.dvae.dtype", other("float32", "bfloat16"), refused),
   ("stages.*.objective.dvae.remat", lambda value: not value, refused),
   ("stages.*.objective.dvae.*", times(2), refused),
   # The models.
   ("stages.*.objective.model.image", times(2), image),
   ("stages.*.objective.model.pool", other("max", "fold"), step),
+  ("stages.*.objective.model.code_kernel", to(3), lambda *args: _code_kernel(*args)),
+  ("stages.*.objective.model.gain", to(0.5), step),
   ("stages.*.objective.model.dtype", other("float32", "bfloat16"), step),
   ("stages.transformer.objective.model.remat", other("full", "none"), step),
   ("stages.*.objective.model.remat", lambda value: not value, step),
@@ -607,6 +614,12 @@ TABLE = (
   ("rules.conv_in", to(("model",)), layout(mesh=sharding.MeshShape(data=8))),
   ("rules.*", to(()), layout()),
 )
+
+
+def _code_kernel(world, whole, path, new):
+  """Another step; where codes are clusters of patches, it is refused."""
+  patches = isinstance(whole.stages[path.split(".")[1]].objective, PatchDvae)
+  return (refused if patches else step)(world, whole, path, new)
 
 
 def _captions(world, whole, path, new):

@@ -1,6 +1,7 @@
 """Experiment files and what they return: errors in one line, stages that fit together, workdirs of one experiment."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -274,6 +275,14 @@ def test_a_workdir_of_another_experiment_is_refused_by_the_field(tmp_path):
     str(info.value) == f"{tmp_path}/w holds another experiment (name: tiny -> other and 1 more): take another --workdir"
   )
   assert (tmp_path / "w/experiment.json").read_bytes() == before
+
+
+def test_a_workdir_that_was_begun_before_a_field_came_goes_on(tmp_path):
+  file = Workdir.claim(tmp_path, whole()).path / "experiment.json"
+  old = json.loads(file.read_text())
+  del old["stages"]["dvae"]["objective"]["model"]["code_kernel"]
+  file.write_text(json.dumps(old))
+  assert Workdir.claim(tmp_path, whole()).experiment() == whole()
 
 
 def of_a_stage(**changes):

@@ -25,14 +25,15 @@ from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.objectives.vq import VqVae
 from dalle_jax.sharding import MeshShape, Rules
 from dalle_jax.training.adafactor import Adafactor
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.powersgd import PowerSGD
 
+Objective = DvaeElbo | PatchDvae | VqVae | FrozenVqgan | TransformerNll | ClipContrastive
 T = TypeVar("T")
-Objective = DvaeElbo | PatchDvae | FrozenVqgan | TransformerNll | ClipContrastive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

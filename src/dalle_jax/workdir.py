@@ -90,7 +90,8 @@ class Workdir:
     new = config.to_dict(experiment)
     with workdir._writing():
       begun = workdir._experiment_file.is_file()
-      old = json.loads(workdir._experiment_file.read_text()) if begun else new
+      # Read as what it says today: fields that came since it was begun have their defaults.
+      old = config.to_dict(workdir.experiment()) if begun else new
     changed = [line for line in differences(old, new) if not _free(line)]
     if changed:
       more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""

@@ -121,6 +121,15 @@ def test_a_frozen_model_that_computes_something_else_is_named(exported, tmp_path
     workdir.weights("transformer")
 
 
+def test_a_field_that_came_after_the_weights_were_written_is_its_default(exported):
+  model = tiny_run.experiment().stage("dvae").objective.model
+  found = stored.read(exported / "dvae", "dvae")
+  before = replace(found, model={name: value for name, value in found.model.items() if name != "code_kernel"})
+  before.check_model(model)
+  with pytest.raises(UserError, match=r"of another model \(code_kernel: 1 -> 3\)"):
+    before.check_model(replace(model, code_kernel=3))
+
+
 def test_how_a_frozen_model_runs_may_differ(run, exported, tmp_path):
   whole = tiny_run.experiment().stage("transformer")
   own = replace(whole.objective, model=replace(whole.objective.model, dtype="bfloat16", remat="full"))

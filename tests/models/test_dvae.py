@@ -184,7 +184,9 @@ def side_by_side(quarters, axis):
   return np.concatenate(list(quarters), axis=-1)
 
 
-@pytest.mark.parametrize(("pool", "own", "other"), [("max", np.max, np.mean), ("fold", side_by_side, None)])
+@pytest.mark.parametrize(
+  ("pool", "own", "other"), [("max", np.max, np.mean), ("average", np.mean, np.max), ("fold", side_by_side, None)]
+)
 def test_the_encoder_is_the_paper_s_table_of_layers(pool, own, other):
   cfg = dvae.Config(**(vars(TINY) | {"pool": pool}))
   params, x = drawn(cfg, 0.4), noise(cfg, 2)
@@ -206,6 +208,22 @@ def test_the_decoder_is_the_paper_s_table_of_layers():
   got = run(TINY, params, jnp.asarray(weights), "decode")
   assert got.shape == (2, 16, 16, 6)
   assert relative(got, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("changed", [{"code_kernel": 3}, {"gain": 0.3}])
+def test_larger_kernels_beside_the_codes_and_another_gain_are_those_layers_with_these_numbers(changed):
+  cfg = dvae.Config(**(vars(TINY) | changed))
+  params, x, gain = drawn(cfg, 0.4), noise(cfg, 2), changed.get("gain", 1 / 36)
+  weights = jnp.asarray(np.random.default_rng(3).dirichlet(np.ones(24), (2, 4, 4)), jnp.float32)
+  for half, method, given, by_hand in (
+    ("encoder", "encode", x, encoder_np),
+    ("decoder", "decode", weights, decoder_np),
+  ):
+    own = params[half]
+    side = {"encoder": "output", "decoder": "input"}[half]
+    middle = own | {side: own[side] | {"kernel": own[side]["kernel"][1:2, 1:2]}} if "code_kernel" in changed else own
+    assert relative(by_hand(given, middle, 1 / 36), by_hand(given, own, gain)) > 1e-2
+    assert relative(run(cfg, params, given, method), by_hand(given, own, gain)) <= 1e-5
 
 
 def test_every_parameter_counts_in_that_comparison():
@@ -232,14 +250,16 @@ def test_recomputing_blocks_changes_no_number():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * np.abs(b).max()), got, expected)
 
 
-def test_codes_are_decoded_like_their_one_hot_weights():
-  params = drawn(TINY, 0.4)
+@pytest.mark.parametrize("code_kernel", [1, 3])
+def test_codes_are_decoded_like_their_one_hot_weights(code_kernel):
+  cfg = dvae.Config(**(vars(TINY) | {"code_kernel": code_kernel}))
+  params = drawn(cfg, 0.4)
   codes = jnp.asarray(np.random.default_rng(2).integers(0, 24, (2, 4, 4)), jnp.int32)
-  got = run(TINY, params, codes, "decode_codes")
-  expected = run(TINY, params, jax.nn.one_hot(codes, 24), "decode")
-  assert relative(expected, run(TINY, params, (codes + 1) % 24, "decode_codes")) > 1e-2
+  got = run(cfg, params, codes, "decode_codes")
+  expected = run(cfg, params, jax.nn.one_hot(codes, 24), "decode")
+  assert relative(expected, run(cfg, params, (codes + 1) % 24, "decode_codes")) > 1e-2
   assert relative(got, expected) <= 1e-6
-  images = dvae.decode_images(params, TINY, codes)
+  images = dvae.decode_images(params, cfg, codes)
   location = 1 / (1 + np.exp(-np.asarray(got[..., :3], np.float64)))
   exact = np.clip((location - 0.1) / 0.8, 0, 1) * 255
   assert images.dtype == jnp.uint8
@@ -295,6 +315,15 @@ def test_pixels_are_mapped_into_the_middle_and_back():
   np.testing.assert_array_equal(np.rint(np.asarray(back) * 255), np.asarray(pixels))
   outside = dvae.unmap_pixels(jnp.array([0.0, 0.05, 0.95, 1.0]).reshape(1, 1, 4, 1).repeat(3, -1))
   np.testing.assert_array_equal(outside[0, 0, :, 0], [0, 0, 1, 1])
+
+
+def test_pixels_are_spread_over_their_levels_and_no_further():
+  x = dvae.map_pixels(jnp.full((1, 64, 64, 3), 128, jnp.uint8))
+  steps = (np.asarray(dvae.spread_levels(x, jax.random.key(0)), np.float64) - np.asarray(x, np.float64)) / (0.8 / 255)
+  assert 0.49 < steps.max() < 0.501
+  assert -0.501 < steps.min() < -0.49
+  assert np.abs(np.mean(steps)) < 0.01
+  assert np.var(steps) == pytest.approx(1 / 12, rel=0.05)
 
 
 def nll_of(x, mu, log_b, **options):
@@ -367,6 +396,8 @@ def test_the_point_estimate_ignores_the_scale_and_psnr_is_in_decibels():
     ({"hidden": 6}, "hidden is 6"),
     ({"vocab": 0}, "vocab is 0"),
     ({"pool": "mean"}, "pool is 'mean'"),
+    ({"code_kernel": 2}, "code_kernel is 2"),
+    ({"gain": 0.0}, "gain is 0.0"),
     ({"dtype": "float16"}, "dtype is 'float16'"),
   ],
 )

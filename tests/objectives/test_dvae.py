@@ -10,6 +10,7 @@ import pytest
 
 from dalle_jax import sharding
 from dalle_jax.models import dvae
+from dalle_jax.models.likelihoods import Gaussian
 from dalle_jax.objectives.dvae import DvaeElbo, count_codes, perplexity
 from dalle_jax.schedules import Constant, Cosine, Linear
 
@@ -91,6 +92,33 @@ def test_the_loss_is_the_one_worked_out_by_hand():
   assert metrics["kl"] == pytest.approx(kl, rel=1e-5)
   assert got == pytest.approx(nll + 3.0 * (4 * 4) / (8 * 8 * 3) * kl, rel=1e-5)
   assert metrics["loss"] == got
+
+
+def test_another_likelihood_is_that_of_the_decoder_s_statistics():
+  from scipy import special, stats
+
+  x, logits = encoded()
+  noise = np.asarray(jax.random.gumbel(KEY, logits.shape), np.float64)
+  decoder = decoded(softmax((logits + noise) / 0.5))
+  middle, scale = special.expit(decoder[..., :3]), np.exp(decoder[..., 3:])
+  _, metrics = loss(dataclasses.replace(ELBO, likelihood=Gaussian()))
+  assert metrics["nll"] == pytest.approx(-stats.norm.logpdf(x, middle, scale).mean(), rel=1e-4)
+  assert abs(metrics["nll"] - loss()[1]["nll"]) > 0.1
+  measured, _ = jax.jit(ELBO.evaluate, compiler_options=QUICK)(params(), batch(), KEY, jnp.int32(0))
+  likely = decoded(np.eye(7)[logits.argmax(-1)])
+  inside = np.diff(
+    [stats.laplace.cdf(special.logit(a), likely[..., :3], np.exp(likely[..., 3:])) for a in (0.1, 0.9)], axis=0
+  )
+  assert 0.05 < measured["outside"] < 0.95
+  assert measured["outside"] == pytest.approx(1 - inside.mean(), rel=1e-4)
+
+
+def test_spread_pixels_are_other_ones_within_their_levels_and_the_encoder_sees_the_pictures():
+  spread = dataclasses.replace(ELBO, spread_levels=True)
+  (_, plain), (_, first), (_, again) = (loss(each) for each in (ELBO, spread, spread))
+  assert first == again
+  assert 1e-7 < abs(first["nll"] - plain["nll"]) < 0.05
+  assert first["kl"] == pytest.approx(plain["kl"], rel=1e-6)
 
 
 def test_the_kl_is_of_the_raw_logits_whatever_the_temperature_and_the_noise():

@@ -1,5 +1,7 @@
 """The train step: the same on one device and on eight, blind to updates that are not finite, random by step alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,3 +259,27 @@ def test_each_part_of_a_batch_draws_noise_of_its_own_and_the_mean_is_taken(toy):
   assert abs(wanted[0] - wanted[1]) > 1e-3
   _, metrics = make_step(toy.Denoise(), ADAMW, **where, accumulate=2)(state, {}, batch)
   assert float(metrics["loss"]) == pytest.approx(float(np.mean(wanted)), rel=1e-5)
+
+
+def test_an_objective_moves_its_own_parameters_after_the_update_and_not_after_one_that_is_left_out(toy):
+  @dataclasses.dataclass(frozen=True)
+  class Counting(toy.Denoise):
+    """Counts the batch's rows into a parameter of its own."""
+
+    def init(self, key):
+      return super().init(key) | {"rows": sharding.axes(jax.nn.initializers.zeros, None)(key, (1,))}
+
+    def loss(self, params, frozen, batch, key, step):
+      return super().loss({k: v for k, v in params.items() if k != "rows"}, frozen, batch, key, step)
+
+    def moved(self, before, params, batch, key):
+      return params | {"rows": before["rows"] + len(next(iter(batch.values()))) + 0 * jax.random.uniform(key)}
+
+  batches = drawn(toy.vectors, 3)
+  rows = len(next(iter(batches[0].values())))
+  lost = {name: np.full_like(x, np.nan) for name, x in batches[1].items()}
+  counted, _ = run(Counting(), [batches[0], lost, batches[2]])
+  plain, _ = run(toy.Denoise(), [batches[0], lost, batches[2]])
+  assert float(counted.params["rows"][0]) == 2 * rows
+  assert int(counted.skipped_total) == 1
+  equal({name: leaf for name, leaf in counted.params.items() if name != "rows"}, plain.params)

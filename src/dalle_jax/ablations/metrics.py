@@ -78,6 +78,11 @@ def elbo_gap(*, smallest: float, stage: str = "dvae") -> Metric:
   return _bound("gap of relaxed and hard bound", "nats a sub-pixel", smallest, stage, gap)
 
 
+def outside(*, smallest: float, stage: str = "dvae") -> Metric:
+  """The share of the likelihood's mass that is on no pixel, of pictures decoded from a dVAE's most likely codes."""
+  return _bound("mass on no pixel", "of all", smallest, stage, lambda found: found["outside"])
+
+
 def psnr(*, smallest: float, stage: str = "dvae") -> Metric:
   """PSNR of pictures decoded from the most likely codes of a first stage of any kind; more is better."""
   return _codes("PSNR", "dB", smallest, stage, lambda found: found.psnr, lower=False)

@@ -45,10 +45,12 @@ class Stored:
   def check_model(self, model: Any) -> None:
     """Raises UserError, naming the first field, where the weights are of a model that computes something else."""
     wanted = config.to_dict(model)
+    absent = {field.name: field.default for field in dataclasses.fields(model)}  # one that came later is the default
     fields = [*self.model, *(field for field in wanted if field not in self.model)]
-    apart = [name for name in fields if name not in FREE and self.model.get(name) != wanted.get(name)]
+    found = {name: self.model.get(name, absent.get(name)) for name in fields}
+    apart = [name for name in fields if name not in FREE and found[name] != wanted.get(name)]
     if apart:
-      pairs = ", ".join(f"{name}: {self.model.get(name)} -> {wanted.get(name)}" for name in apart[:2])
+      pairs = ", ".join(f"{name}: {found[name]} -> {wanted.get(name)}" for name in apart[:2])
       more = f" and {len(apart) - 2} more" if len(apart) > 2 else ""
       raise UserError(f"the weights in {self.place} are of another model ({pairs}{more}): make the stage's model equal")
 

@@ -19,7 +19,7 @@ DVAE = ("nll", "elb", "psnr", "ssim", "codes", "rfid")
 TRANSFORMER = ("loss",)
 SAMPLES = ("fid", "kid", "is", "fd_clip", "clip_score", "r_precision", "composition")
 METRICS = (*DVAE, *TRANSFORMER, *SAMPLES)
-LIKELIHOOD = ("nll", "elb")  # of these a dVAE that was trained by squared error knows nothing
+LIKELIHOOD = ("nll", "elb")  # of dVAEs that were trained by the published objective alone
 OF_INCEPTION, OF_CLIP = ("rfid", "fid", "kid", "is"), ("fd_clip", "clip_score", "r_precision")
 
 

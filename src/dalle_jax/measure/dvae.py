@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from dalle_jax import config
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import frechet
 from dalle_jax.evaluation.metrics import dvae
@@ -27,8 +28,8 @@ def check(run: Run) -> None:
   bounds = [metric for metric in wanted if metric in LIKELIHOOD]
   if bounds and _temperature(stage) is None:
     raise UserError(
-      f"got --metrics {bounds[0]}, and stage {name} has no likelihood of pixels: it is a VQGAN, or was trained by "
-      f"squared error; leave {' and '.join(bounds)} out"
+      f"got --metrics {bounds[0]}, and stage {name} was not trained by the published objective, whose these are: "
+      f"leave {' and '.join(bounds)} out"
     )
   if "ssim" in wanted and cfg.image < WINDOW:
     raise UserError(
@@ -51,6 +52,7 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
       rows_B = begin + rows_B
       images_BHWC = run.read(rows_B, cfg.image).images_NHWC
       how = {"seed": run.asked.seed, "temperature": temperature, "similarity": looks, "devices": run.devices}
+      how |= {} if temperature is None else _pixels(stage.objective)
       columns, decoded_BHWC = dvae.measure(stage.params, cfg, images_BHWC, rows_B, **how)
       if networks.inception is not None:
         columns |= {
@@ -63,6 +65,7 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Parts]:
   facts = run.data_facts(cfg.image)
   own = {"what": "dvae", "weights": stage.digest, "model": model_digest(stage), "similarity": looks}
   own |= {"seed": run.asked.seed, "temperature": temperature}
+  own |= {} if temperature is None else config.to_dict(_pixels(stage.objective))
   own |= {"inception": networks.inception and networks.inception.about}
   parts = run.measured(f"{name} on {run.split}", facts | own, len(run), compute)
   kept = ["squared_error", "codes", *(["ssim"] if looks else []), *([] if temperature is None else dvae.BOUNDS)]
@@ -87,6 +90,11 @@ def _rfid(parts: Parts, keep_N: Bool[np.ndarray, " N"]) -> Figure:
   return Figure(metric="rfid", value=value, unit="", examples=decoded.pictures, note=note)
 
 
+def _pixels(objective: DvaeElbo) -> dict[str, Any]:
+  """How the objective takes the pixels' likelihood."""
+  return {"likelihood": objective.likelihood, "spread_levels": objective.spread_levels}
+
+
 def _temperature(stage: Any) -> float | None:
-  """Of the relaxation where training stands; None where the objective has no likelihood."""
+  """Of the relaxation where training stands; None where there is no relaxation."""
   return float(stage.objective.temperature(stage.step)) if isinstance(stage.objective, DvaeElbo) else None

@@ -82,7 +82,7 @@ def notes(run: Run) -> Iterator[str]:
   if several and "clip" in ranked and run.asked.of(OF_CLIP) and not run.asked.clip:
     yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
   if run.asked.of(DVAE) and run.asked.stage and not isinstance(run.first_stage()[1].objective, DvaeElbo):
-    yield "nll and elb are not told: the dVAE was trained by squared error, or is a VQGAN, and knows no likelihood"
+    yield "nll and elb are told of the published objective alone, and another trained this first stage"
   for file in run.asked.references:
     crop, side = (statistics.load(file).protocol or {}).get("crop"), run.first_stage()[1].objective.model.image
     if crop != side:

@@ -9,11 +9,12 @@ B batch, H W pixels, C channels, h w code grid, V codebook, S a pixel's six stat
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree, Scalar, UInt8, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8, UInt32
 
 from dalle_jax.errors import UserError
 from dalle_jax.sharding import axes, constrain
@@ -25,8 +26,9 @@ PIXEL_MARGIN = 0.1  # the paper's epsilon: pixels are mapped into (0.1, 0.9), wh
 class Config:
   """The published model's sizes. Each group of the encoder doubles `hidden`, and each but the last halves the side.
 
-  pool: "max" as published, or "fold" (four positions' features side by side: nothing is lost); remat: recompute each
-  block's inside in the backward pass.
+  pool: "max" as published, "average", or "fold" (four positions' features side by side: nothing is lost); code_kernel:
+  side of the convolutions that make the codes' logits and read the codes; gain: what each residual branch is multiplied
+  by, None for 1 / (groups * blocks)^2; remat: recompute each block's inside in the backward pass.
   """
 
   image: int = 256
@@ -36,6 +38,8 @@ class Config:
   blocks: int = 2
   code_dim: int = 128
   pool: str = "max"
+  code_kernel: int = 1
+  gain: float | None = None
   dtype: str = "float32"
   remat: bool = False
 
@@ -51,8 +55,12 @@ class Config:
       raise UserError(
         f"the dVAE's hidden is {self.hidden}: a block's inside is a quarter of it, so use a multiple of 4"
       )
-    if self.pool not in ("max", "fold"):
-      raise UserError(f'the dVAE\'s pool is {self.pool!r}: "max" or "fold" is wanted')
+    if self.pool not in ("max", "average", "fold"):
+      raise UserError(f'the dVAE\'s pool is {self.pool!r}: "max", "average" or "fold" is wanted')
+    if self.code_kernel < 1 or self.code_kernel % 2 == 0:
+      raise UserError(f"the dVAE's code_kernel is {self.code_kernel}: an odd number, at least 1, is wanted")
+    if self.gain is not None and not 0 < self.gain < math.inf:
+      raise UserError(f"the dVAE's gain is {self.gain}: a positive number is wanted, or None")
     if self.dtype not in ("float32", "bfloat16"):
       raise UserError(f'the dVAE\'s dtype is {self.dtype!r}: "float32" or "bfloat16" is wanted')
 
@@ -69,7 +77,7 @@ class Config:
   @property
   def branch_gain(self) -> float:
     """What each residual branch is multiplied by: 1/64 as published."""
-    return 1 / (self.groups * self.blocks) ** 2
+    return 1 / (self.groups * self.blocks) ** 2 if self.gain is None else self.gain
 
 
 class Conv(nn.Module):
@@ -130,15 +138,16 @@ class Group(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Mapped pixels to code logits."""
+  """Mapped pixels to code logits, or to as many channels as are asked for."""
 
   cfg: Config
+  channels: int | None = None
 
   def setup(self) -> None:
     c = self.cfg
     self.input = Conv(c.hidden, 7, c.dtype)
     self.stack = [Group(c, c.hidden * 2**g, (3, 3, 3, 1), name=f"group_{g + 1}") for g in range(c.groups)]
-    self.output = Conv(c.vocab, 1, "float32")
+    self.output = Conv(self.channels or c.vocab, c.code_kernel, "float32")
 
   def __call__(self, x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B h w V"]:
     return self.output(self.features(x_BHWC))
@@ -164,12 +173,13 @@ class Decoder(nn.Module):
     self.output = Conv(6, 1, c.dtype, out_axis=None, name="output")  # six statistics split over no mesh
 
   def __call__(self, weights_BhwV: Float[Array, "B h w V"]) -> Float[Array, "B H W 6"]:
-    return self._paint(self.codebook(weights_BhwV))
+    return self.paint(self.codebook(weights_BhwV))
 
   def from_codes(self, codes_Bhw: Int[Array, "B h w"]) -> Float[Array, "B H W 6"]:
-    return self._paint(self.codebook.look_up(codes_Bhw))
+    return self.paint(self.codebook.look_up(codes_Bhw))
 
-  def _paint(self, x_BhwC: Float[Array, "B h w C"]) -> Float[Array, "B H W 6"]:
+  def paint(self, x_BhwC: Float[Array, "B h w C"]) -> Float[Array, "B H W 6"]:
+    """What the codes' vectors are painted as."""
     x = x_BhwC.astype(self.cfg.dtype)
     for i, group in enumerate(self.stack):
       x = _double(group(x)) if i < len(self.stack) - 1 else group(x)
@@ -177,22 +187,32 @@ class Decoder(nn.Module):
 
 
 class Codebook(nn.Module):
-  """The decoder's first 1x1 convolution: a vector for every code, in float32."""
+  """The decoder's first convolution, in float32: where it is 1x1, a vector for every code."""
 
   cfg: Config
 
   def setup(self) -> None:
-    c = self.cfg
-    init = axes(nn.initializers.normal(1 / math.sqrt(c.vocab)), "height", "width", "conv_in", "conv_out")
-    self.kernel = self.param("kernel", init, (1, 1, c.vocab, c.code_dim))
+    c, k = self.cfg, self.cfg.code_kernel
+    init = axes(nn.initializers.normal(1 / math.sqrt(c.vocab * k**2)), "height", "width", "conv_in", "conv_out")
+    self.kernel = self.param("kernel", init, (k, k, c.vocab, c.code_dim))
     self.bias = self.param("bias", axes(nn.initializers.zeros, "conv_out"), (c.code_dim,))
 
   def __call__(self, weights_BhwV: Float[Array, "B h w V"]) -> Float[Array, "B h w C"]:
-    mixed_BhwC = jnp.einsum("BhwV,VC->BhwC", weights_BhwV.astype(jnp.float32), self.kernel[0, 0])
-    return mixed_BhwC + self.bias[None, None, None]
+    def mix(kernel_VC: Float[Array, "V C"]) -> Float[Array, "B h w C"]:
+      return jnp.einsum("BhwV,VC->BhwC", weights_BhwV.astype(jnp.float32), kernel_VC)
+
+    return self._sum(mix) + self.bias[None, None, None]
 
   def look_up(self, codes_Bhw: Int[Array, "B h w"]) -> Float[Array, "B h w C"]:
-    return jnp.take(self.kernel[0, 0], codes_Bhw, axis=0) + self.bias[None, None, None]
+    return self._sum(lambda kernel_VC: jnp.take(kernel_VC, codes_Bhw, axis=0)) + self.bias[None, None, None]
+
+  def _sum(self, read: Callable[[Array], Array]) -> Float[Array, "B h w C"]:
+    """What `read` makes of the kernel at each offset, moved by the offset and added up; zeros beyond the border."""
+    k = self.cfg.code_kernel
+    if k == 1:
+      return read(self.kernel[0, 0])
+    parts = [_moved(read(self.kernel[i, j]), i - k // 2, j - k // 2) for i in range(k) for j in range(k)]
+    return sum(parts[1:], parts[0])
 
 
 class Dvae(nn.Module):
@@ -228,6 +248,15 @@ class Dvae(nn.Module):
 def map_pixels(images_BHWC: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
   """Pixels 0..255 to [0.1, 0.9] (paper A.3)."""
   return (1 - 2 * PIXEL_MARGIN) / 255 * images_BHWC.astype(jnp.float32) + PIXEL_MARGIN
+
+
+def spread_levels(x_BHWC: Float[Array, "B H W 3"], key: PRNGKeyArray) -> Float[Array, "B H W 3"]:
+  """Mapped pixels, each moved to a random place within its level of the 256, so that no density of them is boundless.
+
+  Under a density's mean over such places, E[-ln f] - ln(level) bounds the pixels' own -ln P from above; a level is
+  0.8 / 255, so that E[-ln f] can't fall below -5.76 nats a sub-pixel.
+  """
+  return x_BHWC + (1 - 2 * PIXEL_MARGIN) / 255 * jax.random.uniform(key, x_BHWC.shape, minval=-0.5, maxval=0.5)
 
 
 def unmap_pixels(x_BHWC: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
@@ -289,15 +318,23 @@ def decode_images(params: PyTree, cfg: Config, codes_Bhw: Int[Array, "B h w"]) -
   return jnp.round(reconstruct(stats_BHWS) * 255).astype(jnp.uint8)
 
 
+def _moved(x_BhwC: Float[Array, "B h w C"], down: int, right: int) -> Float[Array, "B h w C"]:
+  """At each position what lies so far below and to the right of it, zeros beyond the border."""
+  _, h, w, _ = x_BhwC.shape
+  sides = [(max(-n, 0), max(n, 0)) for n in (down, right)]
+  padded = jnp.pad(x_BhwC, ((0, 0), *sides, (0, 0)))
+  return padded[:, max(down, 0) :, max(right, 0) :][:, :h, :w]
+
+
 def _halve(x_BHWC: Float[Array, "B H W C"], pool: str) -> Float[Array, "B H2 W2 D"]:
   """2x2 positions without overlap made one: by their maximum, written as a reduction, whose gradient is cheap on every
-  backend; or by holding all four's features.
+  backend; by their mean; or by holding all four's features.
   """
   b, h, w, c = x_BHWC.shape
   x_BHpWpC = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
   if pool == "fold":
     return x_BHpWpC.swapaxes(2, 3).reshape(b, h // 2, w // 2, 4 * c)
-  return x_BHpWpC.max((2, 4))
+  return x_BHpWpC.mean((2, 4)) if pool == "average" else x_BHpWpC.max((2, 4))
 
 
 def _double(x_BHWC: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:

@@ -1,4 +1,4 @@
-"""What stands between pictures and codes, whichever network it is: the dVAE, or a VQGAN.
+"""What stands between pictures and codes, whichever network it is: the dVAE, a VQ-VAE, or a VQGAN.
 
 B batch, H W pixels, h w code grid.
 """
@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree, UInt8, UInt32
 
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae, vqgan
+from dalle_jax.models import dvae, vq, vqgan
 
 # All have `image`, `grid` and `vocab`.
-Config = dvae.Config | vqgan.VqganConfig
+Config = dvae.Config | vq.VqConfig | vqgan.VqganConfig
 
-_MODELS = {dvae.Config: dvae, vqgan.VqganConfig: vqgan}
+_MODELS = {dvae.Config: dvae, vq.VqConfig: vq, vqgan.VqganConfig: vqgan}
 
 
 def encode_images(
@@ -28,9 +28,9 @@ def sample_codes(
   images_BHWC: UInt8[Array | np.ndarray, "B H W 3"],
   seed_B: UInt32[Array | np.ndarray, " B"],
 ) -> Int[Array, "B h w"]:
-  """Codes of pictures, drawn with a seed each. Raises UserError for a VQGAN, whose codes have no probabilities."""
+  """Codes of pictures, drawn with a seed each. Raises UserError where codes are those nearest and have none."""
   if not isinstance(cfg, dvae.Config):
-    raise UserError("a VQGAN gives its codes no probabilities to draw them by: take the nearest ones, sampled False")
+    raise UserError("a VQ-VAE and a VQGAN give codes no probabilities to draw them by: take the nearest, sampled False")
   return dvae.sample_codes(params, cfg, images_BHWC, seed_B)
 
 

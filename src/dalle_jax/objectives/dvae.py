@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
-from dalle_jax.models import dvae, flops
+from dalle_jax.models import dvae, flops, vq
+from dalle_jax.models.likelihoods import Likelihood, LogitLaplace
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.schedules import Schedule
 from dalle_jax.sharding import unbox
@@ -25,7 +26,7 @@ class DvaeObjective(FirstStage):
   def init(self, key: PRNGKeyArray) -> PyTree:
     """Boxed parameters."""
     side = self.model.image
-    return dvae.Dvae(self.model).init(key, jnp.zeros((1, side, side, 3)))["params"]
+    return self._network().init(key, jnp.zeros((1, side, side, 3)))["params"]
 
   def flops(self) -> int:
     """Of a training example, see `models.flops`."""
@@ -42,7 +43,10 @@ class DvaeObjective(FirstStage):
     return flops.of_products(encode, params, images), flops.of_products(decode, params, codes)
 
   def _apply(self, params: PyTree, x: Array, method: str) -> Array:
-    return dvae.Dvae(self.model).apply({"params": params}, x, method=method)
+    return self._network().apply({"params": params}, x, method=method)
+
+  def _network(self) -> dvae.Dvae | vq.Vq:
+    return dvae.Dvae(self.model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,11 +54,14 @@ class DvaeElbo(DvaeObjective):
   """Minimises mean NLL a sub-pixel + beta * (positions / sub-pixels) * mean KL a position.
 
   kl: beta by step (the paper: 0 to 6.6 over 5,000 steps); temperature: of the soft Gumbel relaxation by step (1 to 1/16
-  over 150,000). A batch is {"image": uint8 BHWC}.
+  over 150,000); likelihood: of the pixels; spread_levels: they are spread over their levels first, for drawn pictures,
+  of whose flat colours a density has no bound. A batch is {"image": uint8 BHWC}.
   """
 
   kl: Schedule
   temperature: Schedule
+  likelihood: Likelihood = dataclasses.field(default_factory=LogitLaplace)
+  spread_levels: bool = False
 
   def loss(
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
@@ -64,12 +71,16 @@ class DvaeElbo(DvaeObjective):
     beta, temperature = self.kl(step), self.temperature(step)
     logits_BhwV = self._apply(params, x_BHWC, method="encode")
     y_BhwV = jax.nn.softmax((logits_BhwV + jax.random.gumbel(key, logits_BhwV.shape)) / temperature)
-    nll = jnp.mean(dvae.logit_laplace_nll(x_BHWC, self._apply(params, y_BhwV, method="decode")))
+    nll = self._nll(x_BHWC, self._apply(params, y_BhwV, method="decode"), key)
     kl = jnp.mean(dvae.kl_to_uniform(logits_BhwV))
     loss = nll + beta * self.model.positions_per_subpixel * kl
     counts_V = count_codes(jnp.argmax(logits_BhwV, axis=-1), self.model.vocab)
     metrics = {"loss": loss, "nll": nll, "kl": kl, "beta": beta, "temperature": temperature}
     return loss, metrics | {"codebook_perplexity": perplexity(counts_V), "codebook_usage": jnp.mean(counts_V > 0)}
+
+  def _nll(self, x_BHWC: Array, stats_BHWS: Array, key: PRNGKeyArray) -> Scalar:
+    """Mean over sub-pixels."""
+    return mean_nll(self.likelihood, x_BHWC, stats_BHWS, jax.random.fold_in(key, 1) if self.spread_levels else None)
 
   def evaluate(
     self, params: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
@@ -77,7 +88,8 @@ class DvaeElbo(DvaeObjective):
     """The bound with relaxed and with sampled hard codes, what the most likely codes reconstruct, and their counts.
 
     `elbo_*` are at beta = 1, in nats a sub-pixel: -mean NLL - (positions / sub-pixels) * mean KL; `elbo_hard` is a true
-    bound, because hard codes drawn by the Gumbel-max trick follow the very categorical whose KL is taken.
+    bound, because hard codes drawn by the Gumbel-max trick follow the very categorical whose KL is taken. `outside` is
+    the share of the likelihood's mass that is on no pixel.
     """
     x_BHWC = dvae.map_pixels(batch["image"])
     logits_BhwV = self._apply(params, x_BHWC, method="encode")
@@ -90,12 +102,18 @@ class DvaeElbo(DvaeObjective):
     rate = self.model.positions_per_subpixel * kl
     metrics = {
       "kl": kl,
-      "nll": jnp.mean(dvae.logit_laplace_nll(x_BHWC, likely)),
-      "elbo_relaxed": -jnp.mean(dvae.logit_laplace_nll(x_BHWC, relaxed)) - rate,
-      "elbo_hard": -jnp.mean(dvae.logit_laplace_nll(x_BHWC, sampled)) - rate,
+      "nll": self._nll(x_BHWC, likely, key),
+      "elbo_relaxed": -self._nll(x_BHWC, relaxed, key) - rate,
+      "elbo_hard": -self._nll(x_BHWC, sampled, key) - rate,
+      "outside": jnp.mean(self.likelihood.outside(likely)),
       "psnr": dvae.psnr(dvae.unmap_pixels(x_BHWC), dvae.reconstruct(likely)),
     }
     return metrics, count_codes(codes_Bhw, self.model.vocab)
+
+
+def mean_nll(likelihood: Likelihood, x_BHWC: Array, stats_BHWS: Array, key: PRNGKeyArray | None) -> Scalar:
+  """Nats a sub-pixel, of pixels that are spread over their levels where there is a key."""
+  return jnp.mean(likelihood.nll(x_BHWC if key is None else dvae.spread_levels(x_BHWC, key), stats_BHWS))
 
 
 def count_codes(codes_Bhw: Int[Array, "B h w"], vocab: int) -> Int[Array, " V"]:

@@ -32,6 +32,8 @@ class PatchDvae(DvaeObjective):
   def __post_init__(self) -> None:
     if self.patches_from < 1:
       raise UserError(f"the dVAE's patches_from is {self.patches_from}: a number of pictures, at least 1, is wanted")
+    if self.model.code_kernel != 1:
+      raise UserError(f"patches want code_kernel 1, a vector for every code: got {self.model.code_kernel}")
 
   def flops(self) -> int:
     """Of a training example, whose encoder is not trained; see `models.flops`."""

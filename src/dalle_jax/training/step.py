@@ -3,6 +3,7 @@
     loss, gradient of objective.loss(params, frozen, batch, key, step)        key = fold_in(key(seed), step)
     (or their means over parts of the batch, one after the other)             key = fold_in(key, part)
     params, optimizer's state and moving average move on, unless the loss or gradient is not finite, or a spike (health)
+    (some params by a rule of the objective's own, see Moves)
 
 The gradient's mean over replicas is the compiler's, unless `reduce` has it compressed (see `training.powersgd`).
 State is plain arrays, donated from step to step and laid out by the parameters' logical axes.
@@ -47,6 +48,14 @@ class Objective(Protocol):
 
   def loss(self, params: Any, frozen: Any, batch: Mapping[str, Any], key: Any, step: Any) -> tuple[Any, Metrics]:
     """The scalar to minimise and further scalars to report; frozen holds parameters that are not trained here."""
+
+
+@runtime_checkable
+class Moves(Protocol):
+  """An objective that moves some of its parameters by a rule of its own, and gives them no gradient."""
+
+  def moved(self, before: Any, params: Any, batch: Mapping[str, Any], key: Any) -> Any:
+    """The updated params with those moved on, by the batch and what all were before; `key` is the step's."""
 
 
 class State(NamedTuple):
@@ -150,6 +159,9 @@ def make_step(
     fine = finite & ~spike
     updates, opt = transform.update(grads, state.opt, state.params, value=loss)
     params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
+    if isinstance(objective, Moves):
+      with sharding.in_scope(mesh, rules):
+        params = objective.moved(state.params, params, batch, key)
     ema = _moved(optimizer, state, params)
     kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)  # noqa: E731
     new = State(

@@ -1,5 +1,7 @@
 """The dVAE's and the transformer's figures against what their objectives say of the same examples."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from dalle_jax import sharding
 from dalle_jax.evaluation.metrics import dvae as dvae_figures
 from dalle_jax.evaluation.metrics import transformer as transformer_figures
 from dalle_jax.models import dvae, transformer
+from dalle_jax.models.likelihoods import Laplace
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Constant
@@ -54,6 +57,18 @@ def test_the_dvaes_columns_are_what_its_objective_says_of_each_picture(pictures,
     error = np.square(pictures[i] / 255 - decoded_BHWC[i] / 255).mean()
     np.testing.assert_allclose(found["squared_error"][i], error, rtol=1e-6)
   assert abs(found["elb_hard"] - found["elb_relaxed"]).min() > 1e-3
+
+
+def test_bounds_are_under_the_likelihood_that_it_was_trained_by(pictures, columns):
+  objective = replace(ELBO, likelihood=Laplace(), spread_levels=True)
+  how = {"seed": 3, "temperature": 0.25, "likelihood": Laplace(), "spread_levels": True, "similarity": False}
+  found, _ = dvae_figures.measure(weights(ELBO, 1), VAE, pictures[:1], np.array([7]), **how)
+  key = jax.random.fold_in(jax.random.key(3), 7)
+  batch = {"image": jnp.asarray(pictures[:1])}
+  wanted, _ = jax.jit(objective.evaluate)(weights(ELBO, 1), batch, key, jnp.int32(0))
+  for ours, theirs in (("nll", "nll"), ("elb_hard", "elbo_hard"), ("elb_relaxed", "elbo_relaxed")):
+    np.testing.assert_allclose(found[ours][0], wanted[theirs], rtol=2e-5)
+    assert abs(found[ours][0] - columns[0][ours][0]) > 1e-2
 
 
 def test_a_pictures_columns_do_not_depend_on_its_batch(pictures, columns):

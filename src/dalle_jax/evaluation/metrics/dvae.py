@@ -16,9 +16,11 @@ from dalle_jax.evaluation.metrics.figures import Figure, of_mean
 from dalle_jax.evaluation.metrics.ssim import ssim
 from dalle_jax.evaluation.reconstruction import perplexity, psnr
 from dalle_jax.models import dvae, image_tokenizer
+from dalle_jax.models.likelihoods import Likelihood, LogitLaplace
 from dalle_jax.sampling.devices import Devices, scope
 from dalle_jax.sharding import Rules
 
+PUBLISHED = LogitLaplace()
 BOUNDS = ("nll", "elb_hard", "elb_relaxed", "kl")
 
 
@@ -30,6 +32,8 @@ def measure(
   *,
   seed: int,
   temperature: float | None,
+  likelihood: Likelihood = PUBLISHED,
+  spread_levels: bool = False,
   similarity: bool = True,
   devices: Devices = Devices(),
 ) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "B H W 3"]]:
@@ -37,8 +41,8 @@ def measure(
 
   squared_error: mean over sub-pixels in [0, 1] of the 8-bit reconstruction; codes; ssim unless `similarity` is False,
   which wants 11 pixels a side; and where a temperature is given, in nats: kl of all positions, nll, elb_hard,
-  elb_relaxed of a sub-pixel. Hard codes are drawn and relaxed ones made with the same Gumbel noise, which depends on
-  the seed and the picture's number alone.
+  elb_relaxed of a sub-pixel, under the likelihood of pixels as they are or spread over their levels. Hard codes are
+  drawn and relaxed ones made with the same Gumbel noise, which depends on the seed and the picture's number alone.
   """
   placed, numbers = devices.put(images_BHWC), devices.put(numbers_B.astype(np.uint32))
   decoded_BHWC, codes_Bhw = _reconstruct(params, placed, cfg, devices.mesh, devices.rules_for(len(images_BHWC)))
@@ -50,8 +54,8 @@ def measure(
   if similarity:
     columns["ssim"] = np.asarray(ssim(jnp.asarray(images_BHWC), jnp.asarray(decoded)))
   if temperature is not None:
-    over = (devices.mesh, devices.rules_for(len(images_BHWC)))
-    bounds = _bounds(params, placed, numbers, jax.random.key(seed), jnp.float32(temperature), cfg, *over)
+    how = (cfg, likelihood, spread_levels, devices.mesh, devices.rules_for(len(images_BHWC)))
+    bounds = _bounds(params, placed, numbers, jax.random.key(seed), jnp.float32(temperature), *how)
     columns |= {name: np.asarray(values_B) for name, values_B in bounds.items()}
   return columns, decoded
 
@@ -65,7 +69,7 @@ def _reconstruct(
     return image_tokenizer.decode_images(params, cfg, codes_Bhw), codes_Bhw
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "mesh", "rules"))
+@functools.partial(jax.jit, static_argnames=("cfg", "likelihood", "spread_levels", "mesh", "rules"))
 def _bounds(
   params: PyTree,
   images_BHWC: UInt8[Array, "B H W 3"],
@@ -73,6 +77,8 @@ def _bounds(
   key: Array,
   temperature: Array,
   cfg: dvae.Config,
+  likelihood: Likelihood,
+  spread_levels: bool,
   mesh: Mesh | None,
   rules: Rules,
 ) -> dict[str, Float[Array, " B"]]:
@@ -80,13 +86,17 @@ def _bounds(
 
   def nll(method: str, z: Array) -> Array:
     stats_BHWS = dvae.Dvae(cfg).apply({"params": params}, z, method=method)
-    return jnp.mean(dvae.logit_laplace_nll(x_BHWC, stats_BHWS), axis=(1, 2, 3))
+    return jnp.mean(likelihood.nll(targets_BHWC, stats_BHWS), axis=(1, 2, 3))
 
   with scope(mesh, rules):
     x_BHWC = dvae.map_pixels(images_BHWC)
     logits_BhwV = dvae.Dvae(cfg).apply({"params": params}, x_BHWC, method="encode")
-    noise = jax.vmap(lambda number: jax.random.gumbel(jax.random.fold_in(key, number), logits_BhwV.shape[1:]))
-    noisy_BhwV = logits_BhwV + noise(numbers_B)
+    keys_B = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers_B)
+    noisy_BhwV = logits_BhwV + jax.vmap(lambda own: jax.random.gumbel(own, logits_BhwV.shape[1:]))(keys_B)
+    targets_BHWC = x_BHWC
+    if spread_levels:
+      spread = jax.vmap(lambda x_HWC, own: dvae.spread_levels(x_HWC[None], jax.random.fold_in(own, 1))[0])
+      targets_BHWC = spread(x_BHWC, keys_B)
     kl_B = jnp.sum(dvae.kl_to_uniform(logits_BhwV), axis=(1, 2))
     rate_B = kl_B / (cfg.image**2 * 3)
     return {
