@@ -113,6 +113,7 @@ def test_the_table_says_who_is_better_by_how_much_and_what_failed(results):
 
 def test_the_report_gathers_tables_on_one_page(results, capsys):
   out, _ = results
+  (out / "toy_pack/scales_over_time.png").touch()  # a plot of the pack's own
   assert cli.main(["report", str(out)]) == 0
   said = capsys.readouterr().out
   assert "| attention | [A toy](toy_pack/table.md) | plain and a bit more are the same | agrees | smoke, 3 |" in said
@@ -120,6 +121,7 @@ def test_the_report_gathers_tables_on_one_page(results, capsys):
   assert '<b class="right">agrees</b>' in page
   assert "it &lt;broke&gt;" in page
   assert 'src="toy_pack/plot-light.png"' in page
+  assert 'src="toy_pack/scales_over_time.png" width="640" alt="scales over time"' in page
   assert "http" not in page
 
 
