@@ -24,6 +24,7 @@ from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Constant
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.training.powersgd import PowerSGD
 from dalle_jax.training.step import init_state
 from dalle_jax.workdir import Workdir
 
@@ -451,6 +452,12 @@ def experiment():
   [
     (lambda: prior(accumulate=0), "accumulate is 0"),
     (lambda: replace(prior(), batch=6, accumulate=4), "a batch of 6 can't be taken in 4 parts"),
+    (lambda: ranker(reduce=PowerSGD(rank=8)), "compresses a transformer's gradients alone"),
+    (lambda: dvae_stage_of(reduce=PowerSGD(rank=8)), "compresses a transformer's gradients alone"),
+    (
+      lambda: stage(TransformerNll(model=STREAM, pad_targets=False), Codes(), reduce=PowerSGD(rank=8)),
+      "of their own examples, but without pad_targets",
+    ),
     (lambda: ranker(accumulate=2), "CLIP compares every picture and caption of the batch with all others"),
     (
       lambda: stage(TransformerNll(model=STREAM, pad_targets=False), Codes(), accumulate=2),

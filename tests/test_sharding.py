@@ -207,3 +207,28 @@ def test_a_host_s_parts_of_a_batch_need_not_be_neighbours():
   own_BD, share = whole_BD[[0, 1, 6, 7]], sharding.Share((0, 3), 4)
   for rows in (slice(0, 2), slice(6, 8)):
     np.testing.assert_array_equal(sharding._rows(own_BD, share, (rows, slice(None))), whole_BD[rows])
+
+
+def test_within_a_replica_arrays_are_split_over_the_other_axes_alone():
+  mesh, rules = sharding.make_mesh(MeshShape(data=2, fsdp=2), jax.devices()[:4]), Rules()
+  seen = []
+
+  def centred(x_BD):
+    """Each part of the batch less its own mean: by device inside, by replica outside."""
+    seen.append(x_BD.shape)
+    return x_BD - x_BD.mean(axis=0, keepdims=True)
+
+  def own(x_BD, scale):
+    assert sharding.parts("batch") == 2
+    x_BD = sharding.constrain(x_BD, "batch", None)
+    by_device = sharding.by_shard(centred, (("batch", None),), ("batch", None))(x_BD)
+    return by_device, centred(x_BD) * scale, jax.lax.psum(jnp.sum(x_BD), sharding.REPLICAS)
+
+  x_BD = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+  run = sharding.by_replica(own, mesh, rules, (True, False), (True, True, False))
+  by_device, by_replica, total = jax.jit(run)(x_BD, jnp.float32(2.0))
+  assert seen == [(2, 3), (4, 3)]
+  in_parts = lambda n: (x_BD.reshape(n, -1, 3) - x_BD.reshape(n, -1, 3).mean(axis=1, keepdims=True)).reshape(8, 3)  # noqa: E731
+  np.testing.assert_allclose(by_device, in_parts(4), atol=1e-6)
+  np.testing.assert_allclose(by_replica, 2 * in_parts(2), atol=1e-6)
+  assert float(total) == pytest.approx(x_BD.sum(), abs=1e-4)

@@ -156,15 +156,15 @@ def average(
 ) -> tuple[Any, Kept, dict[str, Array]]:
   """The gradient that is applied, what is kept, and figures of it, of each replica's own gradient.
 
-  compression_error: the length of what is left beside that of what was held, over all matrices, where there is one
-  replica; among several nobody knows their mean, of which it would be. Where any replica's gradient is not finite, all
-  of what is applied is NaN, so that the step leaves both out: what is left must not take it up.
+  compression_error: the length of what is left beside that of what was held, over all matrices and replicas. With one
+  replica, that is what the factors miss; each of several has also left what sets it apart from their mean, which none
+  of them knows. Where any replica's gradient is not finite, all of what is applied is NaN, so that the step leaves both
+  out: what is left must not take it up.
   """
   at = _by_path(lambda path, x, g: cut[path].spec if path in cut else x.spec, layout, grads)
   stacked = jax.tree.map(_stacked, at, is_leaf=_is_spec)
   of_kept = Kept({path: _stacked(m.spec) for path, m in cut.items()}, {path: m.q_spec for path, m in cut.items()})
   mean = lambda x: jax.lax.pmean(x, REPLICAS)  # noqa: E731
-  alone = mesh.shape[REPLICAS] == 1
 
   def work(grads: Any, kept: Kept, key: Any, step: Array) -> tuple[Any, Kept, Array]:
     own = {path: g[0] for path, g in _leaves(grads).items()}
@@ -182,13 +182,11 @@ def average(
       p, new = reduce.factors(held, q, mean)
       product = whole(p, new)
       rest = held - product
-      if alone:
-        own_squares = jnp.stack([jnp.sum(jnp.square(rest)), jnp.sum(jnp.square(held))])
-        squares += jax.lax.psum(own_squares, mesh.axis_names) / _copies(m, mesh)
+      squares += jnp.stack([jnp.sum(jnp.square(rest)), jnp.sum(jnp.square(held))]) / _copies(m, mesh)
       left[path] = jnp.where(reduce.forgets(step), 0.0, reduce.rounded(rest))[None]
       qs[path] = reduce.q.after(q, new, _of_piece(jax.random.fold_in(key, i), m))[..., None, :, :]
       applied[path] = jnp.where(finite, product, jnp.nan)
-    return _rebuilt(grads, applied), Kept(left, qs), squares
+    return _rebuilt(grads, applied), Kept(left, qs), jax.lax.psum(squares, mesh.axis_names)
 
   none = PartitionSpec()
   run = jax.shard_map(
@@ -196,7 +194,7 @@ def average(
   )
   applied, kept, (left_of, held_of) = run(grads, kept, key, step)
   share = jnp.sqrt(left_of / jnp.maximum(held_of, TINY))
-  return applied, kept, {"compression_error": share} if alone else {}
+  return applied, kept, {"compression_error": share}
 
 
 def _copies(matrix: Matrix, mesh: Mesh) -> float:

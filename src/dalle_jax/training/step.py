@@ -133,7 +133,7 @@ def make_step(
   part's examples stand `accumulate` apart, so that each device keeps its own. Metrics are then means over the parts.
   reduce: None leaves the gradient's mean over the mesh to the compiler; PowerSGD averages the factors of what each
   replica has, for such objectives too; metrics are then means over replicas, with
-  compression_error where there is one.
+  compression_error (see `compression.average`).
   """
   like = abstract_state(objective, optimizer, mesh=mesh, rules=rules, reduce=reduce)
   layout = jax.tree.map(lambda x: x.sharding, like)
