@@ -31,6 +31,7 @@ def at_the_project(monkeypatch):
     (["setup.cfg.py"], "no pack file setup.cfg.py"),
     (["last_layer", "--seeds", "0"], "got --seeds 0, wanted 1 or more"),
     (["last_layer", "--seed", "-1"], "got --seed -1, wanted 0 or more"),
+    (["last_layer", "--seed", "1", "--part", "tables"], "got --seed 1 where all seeds are wanted"),
     (["last_layer", "--sbatch=--qos=x"], "--sbatch is read by --launcher slurm alone"),
     (["last_layer", "--launcher", "slurm", "--part", "runs"], "got --part runs with --launcher slurm"),
     (["last_layer", "--scale", "huge"], "--scale"),
@@ -112,6 +113,7 @@ def test_the_table_says_who_is_better_by_how_much_and_what_failed(results):
 
 def test_the_report_gathers_tables_on_one_page(results, capsys):
   out, _ = results
+  (out / "toy_pack/scales_over_time.png").touch()  # a plot of the pack's own
   assert cli.main(["report", str(out)]) == 0
   said = capsys.readouterr().out
   assert "| attention | [A toy](toy_pack/table.md) | plain and a bit more are the same | agrees | smoke, 3 |" in said
@@ -119,6 +121,7 @@ def test_the_report_gathers_tables_on_one_page(results, capsys):
   assert '<b class="right">agrees</b>' in page
   assert "it &lt;broke&gt;" in page
   assert 'src="toy_pack/plot-light.png"' in page
+  assert 'src="toy_pack/scales_over_time.png" width="640" alt="scales over time"' in page
   assert "http" not in page
 
 
