@@ -37,7 +37,7 @@ def full(pattern):
 def dirty_cache(pattern):
   """An empty cache whose places hold numbers that would show."""
   empty = decode.init_cache(pattern, 2, 2, 8, "float32")
-  assert all((x == 0).all() for x in empty)
+  assert all((x == 0).all() for x in jax.tree.leaves(empty))
   return jax.tree.map(lambda x: jnp.full_like(x, 50.0), empty)
 
 
@@ -151,8 +151,8 @@ def test_a_cache_holds_what_its_pattern_can_still_see(kind, slots):
   if kind != "column":
     assert (query - key).max() < slots
   cache = jax.eval_shape(lambda: decode.init_cache(pattern, 3, 2, 64, "bfloat16"))
-  assert {x.shape for x in cache} == {(3, 2, 256, 64), (3, 2, slots, 64)}
-  assert {x.dtype for x in cache} == {jnp.dtype("bfloat16")}
+  assert {x.shape for x in jax.tree.leaves(cache)} == {(3, 2, 256, 64), (3, 2, slots, 64)}
+  assert {x.dtype for x in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}
 
 
 def test_a_small_grid_needs_no_more_slots_than_positions():
