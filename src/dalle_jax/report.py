@@ -116,8 +116,12 @@ def _arms(table: Table) -> str:
 
 
 def _plot(folder: Path, table: Table, directory: Path) -> str:
+  """The arms' figures, and what else a pack has drawn of its runs."""
   light, dark = ((folder / f"plot-{paper}.png").relative_to(directory).as_posix() for paper in ("light", "dark"))
-  return static_page.plot(light, dark, f"{table['title']}: every arm at every seed", WIDTH)
+  own = [file for file in sorted(folder.glob("*.png")) if not file.name.startswith("plot-")]
+  drawn = [(light, dark, f"{table['title']}: every arm at every seed")]
+  drawn += [(file.relative_to(directory).as_posix(),) * 2 + (file.stem.replace("_", " "),) for file in own]
+  return "\n".join(static_page.plot(*each, WIDTH) for each in drawn)
 
 
 def _verdict(text: str) -> str:

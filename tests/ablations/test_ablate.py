@@ -111,3 +111,16 @@ def test_a_pack_that_is_killed_on_its_way_ends_with_the_same_table(whole, data, 
   assert done.returncode == 1, done.stderr
   assert (out / "toy_pack/table.json").read_bytes() == (whole[0] / "toy_pack/table.json").read_bytes()
   assert (out / "toy_pack/table.md").read_bytes() == (whole[0] / "toy_pack/table.md").read_bytes()
+
+
+def test_the_paper_s_scale_is_refused_where_there_are_too_few_devices(data, tmp_path):
+  argv = [sys.executable, "-m", "dalle_jax", "ablate", "last_layer", "--scale", "paper", "--data", str(data)]
+  done = subprocess.run(
+    [*argv, "--out", str(tmp_path / "out")], capture_output=True, text=True, cwd=ROOT, env=ENV, check=False
+  )
+  assert done.returncode == 2
+  assert "dalle plan experiments/dalle_12b.py --topology v5p:4x4x4 --stage transformer" in done.stdout
+  assert done.stderr.startswith("dalle: last_layer at scale paper: ")
+  assert "16" in done.stderr
+  assert done.stderr.count("\n") == 1
+  assert not list(tmp_path.glob("out/*/*"))
