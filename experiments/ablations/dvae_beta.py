@@ -44,7 +44,7 @@ def pack() -> Pack:
     metric=metrics.psnr(smallest=0.2),
     also=(
       metrics.usage(smallest=0.05),
-      metrics.perplexity(smallest=2),
+      metrics.perplexity(smallest=2.0),
       metrics.nll(smallest=0.02),
       metrics.elbo_hard(smallest=0.02),
     ),

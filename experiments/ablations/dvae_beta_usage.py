@@ -18,6 +18,6 @@ def pack() -> Pack:
   return dataclasses.replace(
     dvae_beta.pack(),
     title="The weight of the KL, by usage",
-    metric=metrics.perplexity(smallest=2),
+    metric=metrics.perplexity(smallest=2.0),
     also=(metrics.usage(smallest=0.05), metrics.psnr(smallest=0.2)),
   )

@@ -41,7 +41,7 @@ def pack() -> Pack:
     also=(
       metrics.nll(smallest=0.02),
       metrics.elbo_hard(smallest=0.02),
-      metrics.perplexity(smallest=2),
+      metrics.perplexity(smallest=2.0),
       metrics.usage(smallest=0.05),
     ),
     claims=(

@@ -48,7 +48,7 @@ def pack() -> Pack:
     also=(
       metrics.psnr(smallest=0.2),
       metrics.usage(smallest=0.05),
-      metrics.perplexity(smallest=2),
+      metrics.perplexity(smallest=2.0),
     ),
     claims=(
       Better(arm="relaxation", than="VQ"),
