@@ -1,6 +1,6 @@
 """Checkpoints: written atomically in the background, verified when read. The one file that imports Orbax.
 
-    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others
+    DIR/STEP/params ema opt carried counters    arrays by path, each item readable without the others
     DIR/STEP/files/                     what explains them: experiment.json, tokenizer.model
     DIR/STEP/manifest.json              written last: size and SHA-256 of all the above
 
@@ -32,6 +32,7 @@ from dalle_jax.training.step import State
 
 log = logging.getLogger(__name__)
 
+TREES = ("params", "opt", "ema", "carried")  # each an item, where there is anything in it
 COUNTERS = ("step", "norms", "skipped", "skipped_total", "skipped_spikes")
 
 # Orbax reckons by the wall clock: with its own ten minutes, a clock that is set forward during a save makes it fail. A
@@ -336,7 +337,7 @@ def digest(item: Mapping[str, Any]) -> str:
 
 def _items(state: State) -> dict[str, Item]:
   counters = {name: getattr(state, name) for name in COUNTERS}
-  items = {"params": _flat(state.params), "opt": _flat(state.opt), "ema": _flat(state.ema), "counters": counters}
+  items = {name: _flat(getattr(state, name)) for name in TREES} | {"counters": counters}
   return {name: item for name, item in items.items() if item}
 
 
@@ -345,7 +346,7 @@ def _rebuild(abstract: State, items: Mapping[str, Item]) -> State:
     like = getattr(abstract, name)
     return jax.tree.unflatten(jax.tree.structure(like), [items[name][path] for path in _flat(like)])
 
-  return State(params=tree("params"), opt=tree("opt"), ema=tree("ema"), **items["counters"])
+  return State(**{name: tree(name) for name in TREES}, **items["counters"])
 
 
 def _flat(tree: Any) -> Item:

@@ -40,11 +40,25 @@ class Objective(Protocol):
     """The scalar to minimise and further scalars to report; frozen holds parameters that are not trained here."""
 
 
+@runtime_checkable
+class Carrying(Objective, Protocol):
+  """An objective that takes its gradient itself, by what it carries from step to step, updates left out or not."""
+
+  def begin(self) -> Any:
+    """What is carried before the first step."""
+
+  def slope(
+    self, params: Any, carried: Any, frozen: Any, batch: Mapping[str, Any], key: Any, step: Any
+  ) -> tuple[tuple[Any, Metrics], Any, Any]:
+    """((loss, metrics), gradient, what is carried on). An update is left out by a gradient that is not finite."""
+
+
 class State(NamedTuple):
   """All that a run carries from one step to the next.
 
   step: batches seen; ema: moving average of params, or None; norms: logs of the last gradients' norms, see `health`;
-  skipped: updates left out in a row, now, and in total, and how many of all were spikes.
+  skipped: updates left out in a row, now, and in total, and how many of all were spikes; carried: see `Carrying`, None
+  for other objectives.
   """
 
   step: Any
@@ -55,6 +69,7 @@ class State(NamedTuple):
   skipped: Any
   skipped_total: Any
   skipped_spikes: Any
+  carried: Any = None
 
 
 def abstract_state(objective: Objective, optimizer: AdamW, *, mesh: Mesh, rules: sharding.Rules) -> State:
@@ -81,7 +96,11 @@ def make_step(
   Metrics are the objective's, and loss, grad_norm (before clipping), learning_rate, and what State says of skips.
   accumulate: parts of the batch that are taken one after the other, for objectives that are means over examples; a
   part's examples stand `accumulate` apart, so that each device keeps its own. Metrics are then means over the parts.
+  Raises ValueError for parts of a batch of an objective that is `Carrying`.
   """
+  carries = isinstance(objective, Carrying)
+  if carries and accumulate > 1:
+    raise ValueError(f"accumulate is {accumulate}: {type(objective).__name__} takes the gradient of whole batches")
   layout = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh=mesh, rules=rules))
   transform = optimizer.build()
 
@@ -89,8 +108,10 @@ def make_step(
     with sharding.in_scope(mesh, rules):
       batch = {k: sharding.constrain(x, "batch", *[None] * (x.ndim - 1)) for k, x in batch.items()}
       key = jax.random.fold_in(jax.random.key(seed), state.step)
-      slope = jax.value_and_grad(objective.loss, has_aux=True)
-      if accumulate == 1:
+      slope, carried = jax.value_and_grad(objective.loss, has_aux=True), state.carried
+      if carries:
+        (loss, metrics), grads, carried = objective.slope(state.params, carried, frozen, batch, key, state.step)
+      elif accumulate == 1:
         (loss, metrics), grads = slope(state.params, frozen, batch, key, state.step)
       else:
         part = lambda own, i: slope(state.params, frozen, own, jax.random.fold_in(key, i), state.step)  # noqa: E731
@@ -114,6 +135,7 @@ def make_step(
       skipped=jnp.where(fine, 0, state.skipped + 1),
       skipped_total=state.skipped_total + ~fine,
       skipped_spikes=state.skipped_spikes + spike,
+      carried=carried,
     )
     counters = {name: getattr(new, name) for name in ("skipped", "skipped_total", "skipped_spikes")}
     own = {"loss": loss, "grad_norm": norm, "learning_rate": learning_rate(opt)}
@@ -166,6 +188,7 @@ def _boxed_state(objective: Objective, optimizer: AdamW, seed: int) -> State:
     skipped=zero,
     skipped_total=zero,
     skipped_spikes=zero,
+    carried=objective.begin() if isinstance(objective, Carrying) else None,
   )
 
 
