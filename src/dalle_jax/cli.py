@@ -34,6 +34,8 @@ Train DALL-E, draw with it, and measure it.
   human           a form on which people compare two runs' pictures, and what they answered
   reference       mean and covariance of pictures' features, which FID compares drawn pictures with
   bench           time the train step, the sampler or the attention on this machine
+  ablate          run packs of ablations: each claim's arms at matched seeds, intervals, a verdict
+  report          the results of packs on one page
   checkpoint      list, verify, compare checkpoints, export their weights
   convert         read weights that other projects published
 
@@ -57,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"dalle: {processes.name()}{' '.join(str(error).split())}", file=sys.stderr)
     return _ended(error.exit_code)
   except KeyboardInterrupt:
-    goes_on = {"train": "; the same command goes on from the last checkpoint", "eval": "; with --metrics it goes on"}
+    same = "; the same command goes on from the last checkpoint"
+    goes_on = {"train": same, "ablate": same, "eval": "; with --metrics it goes on"}
     print(f"dalle: interrupted{goes_on.get(argv[0], '') if argv else ''}", file=sys.stderr)
     return _ended(130)
   except BrokenPipeError:
@@ -166,6 +169,18 @@ def _bench(argv: list[str]) -> int:
   return bench.run(argv)
 
 
+def _ablate(argv: list[str]) -> int:
+  from dalle_jax.commands import ablate
+
+  return ablate.run(argv)
+
+
+def _report(argv: list[str]) -> int:
+  from dalle_jax.commands import report
+
+  return report.run(argv)
+
+
 def _checkpoint(argv: list[str]) -> int:
   from dalle_jax.commands import checkpoint
 
@@ -191,6 +206,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
   "human": _human,
   "reference": _reference,
   "bench": _bench,
+  "ablate": _ablate,
+  "report": _report,
   "checkpoint": _checkpoint,
   "convert": _convert,
 }

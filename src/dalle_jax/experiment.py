@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -29,6 +29,7 @@ from dalle_jax.sharding import MeshShape, Rules
 from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 
+T = TypeVar("T")
 Objective = DvaeElbo | PatchDvae | FrozenVqgan | TransformerNll | HalfNll | ClipContrastive
 
 
@@ -214,24 +215,39 @@ def load(path: str | Path, choose: Callable[[inspect.Signature], Mapping[str, An
   choose: given the function's signature, the arguments to call it with; all must have defaults. Raises UserError in one
   line, with the file's own line number, when the file is missing or has an error in it.
   """
-  path = Path(path)
+  return made_by(Path(path), Experiment, choose)
+
+
+def made_by(
+  path: Path,
+  kind: type[T],
+  choose: Callable[[inspect.Signature], Mapping[str, Any]] | None = None,
+  also: tuple[Path, ...] = (),
+) -> T:
+  """What the function of a file that is named as its kind, experiment() of an Experiment, returns.
+
+  choose: as of `load`; also: directories that the file imports from, beside its own. Raises UserError as `load` does.
+  """
+  name, a = kind.__name__.lower(), f"a{'n' * (kind is Experiment)} {kind.__name__}"
   if not path.is_file():
-    raise UserError(f"no experiment file {path}; the ones that come with the project are in experiments/")
+    raise UserError(f"no {name} file {path}; the ones that come with the project are in experiments/")
   if path.suffix != ".py":
-    raise UserError(f"{path} is not a Python file: an experiment is a .py file with a function experiment()")
-  sys.path.insert(0, str(path.resolve().parent))
+    raise UserError(f"{path} is not a Python file: {a.lower()} is a .py file with a function {name}()")
+  places = [str(each.resolve()) for each in (path.parent, *also)]
+  sys.path[:0] = places
   try:
     with _told_where(path):
-      make = _execute(path).get("experiment")
+      make = _execute(path).get(name)
     if not callable(make):
-      raise UserError(f"{path} defines no experiment(): it must return a dalle_jax.experiment.Experiment")
+      raise UserError(f"{path} defines no {name}(): it must return a {kind.__module__}.{kind.__name__}")
     arguments = choose(inspect.signature(make)) if choose else {}
     with _told_where(path):
       result = make(**arguments)
   finally:
-    sys.path.remove(str(path.resolve().parent))
-  if not isinstance(result, Experiment):
-    raise UserError(f"{path}: experiment() returned a {type(result).__name__}, an Experiment is wanted")
+    for each in places:
+      sys.path.remove(each)
+  if not isinstance(result, kind):
+    raise UserError(f"{path}: {name}() returned a {type(result).__name__}, {a} is wanted")
   return result
 
 

@@ -55,12 +55,14 @@ def run(
   step_limit: float = 1800.0,
   rollback: bool = False,
   measured: prompt_metrics.Asked | None = None,
+  show: bool = True,
 ) -> Workdir:
   """Runs all stages, or `only` one, in the workdir at `path`, and returns it.
 
   profile: first and last step, of each stage that runs, of a trace for XProf in WORKDIR/STAGE/profile; wandb: a project
   of Weights & Biases for each stage's metrics and pictures; step_limit: seconds a step may take; rollback: pass over
-  the batches on which training health stopped the run; measured: of a fixed list of captions, while a stage trains.
+  the batches on which training health stopped the run; measured: of a fixed list of captions, while a stage trains;
+  show: whether a stage draws or measures what it has learnt, every `show_every` steps and at its end.
 
   Of several processes all call this, with the same arguments and a workdir that all can read. The first one claims the
   workdir, trains the tokenizer and encodes pictures; all train.
@@ -100,7 +102,7 @@ def run(
         Workdir.open(place)  # which batches are passed over, all have to know
     for name in names:
       if not experiment.stage(name).frozen:
-        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit, measured)
+        _run_stage(name, workdir, prepared, split, profile, wandb, step_limit, measured, show)
         processes.wait()  # the first one is done when its checkpoint is
   return workdir
 
@@ -141,9 +143,9 @@ def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
 def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> Workdir:
   """Trains the tokenizer, if the workdir has none and a stage reads text. The workdir."""
   experiment = workdir.experiment()
-  if not workdir.tokenizer_file.is_file() and any(_reads_text(stage) for stage in experiment.stages.values()):
+  if not workdir.tokenizer_file.is_file() and any(reads_text(stage) for stage in experiment.stages.values()):
     with workdir.timed("tokenizer"):
-      workdir.keep_tokenizer(_train_tokenizer(prepared, split, experiment))
+      workdir.keep_tokenizer(train_tokenizer(prepared, split, experiment))
   workdir.keep()
   return workdir
 
@@ -172,6 +174,7 @@ def _run_stage(
   wandb: str | None,
   step_limit: float,
   measured: prompt_metrics.Asked | None,
+  show: bool,
 ) -> None:
   experiment = workdir.experiment()
   stage, steps = experiment.stage(name), experiment.stage(name).steps
@@ -180,7 +183,7 @@ def _run_stage(
     _say(f"{name}: done, {steps} steps")
     return
   _warn_of_schedule(name, stage)
-  words = workdir.tokenizer() if _reads_text(stage) else None
+  words = workdir.tokenizer() if reads_text(stage) else None
   if words is not None:
     _warn_of_truncation(name, prepared, split, words)
   frozen, hashes = _frozen(stage, workdir)
@@ -202,6 +205,7 @@ def _run_stage(
       workers=experiment.workers,
     )
 
+  shown = hooks(name, workdir, prepared) if show else ()
   parts = f", in {stage.accumulate} parts" if stage.accumulate > 1 else ""
   _say(f"{name}: batches of {stage.batch:,}, {stage.batch / mesh.size:g} a device{parts}; {_hosts(mesh)}")
   with workdir.timed(name):
@@ -220,7 +224,7 @@ def _run_stage(
       store=workdir.store(name),
       beforehand=workdir.keep,
       files=_files(workdir, hashes),
-      hooks=(*hooks(name, workdir, prepared), *prompt_metrics.hooks(measured, name, workdir, prepared, _say)),
+      hooks=(*shown, *prompt_metrics.hooks(measured, name, workdir, prepared, _say)),
       start=_start(name, workdir, prepared, split),
       work=_work(stage),
       profile=profile,
@@ -385,11 +389,13 @@ def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:
   return files | {"hashes.json": json.dumps(hashes).encode()}
 
 
-def _reads_text(stage: Stage) -> bool:
+def reads_text(stage: Stage) -> bool:
+  """Whether a stage's examples have captions."""
   return isinstance(stage.examples, Codes) or stage.examples.captions
 
 
-def _train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
+def train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
+  """The tokenizer of the split's captions, as a file's bytes."""
   source = prepared.source(split)
   texts = (text for _, each in zip(range(MOST_CAPTIONS), source.captions()) for text in each)
   return captions.train(texts, experiment.tokenizer)

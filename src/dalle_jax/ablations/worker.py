@@ -1,0 +1,131 @@
+"""The process that trains and measures: `python -m dalle_jax.ablations.worker`, a line of JSON for each thing to do.
+
+    {"do": "devices", ...}   whether the experiment's mesh can be made of the devices that are here
+    {"do": "shared", ...}    trains what comes before the pack's stage
+    {"do": "run", ...}       trains an arm at a seed, and measures it for every arm that has the same experiment
+
+It answers each with a line of JSON on its standard output: {} where it went well, or why not. Its end, whatever its
+cause, is for the one who asked to report; with that one it ends too.
+"""
+
+import ctypes
+import functools
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dalle_jax import sharding
+from dalle_jax.ablations import arms, figures, packs, runs
+from dalle_jax.ablations.figures import Figures
+from dalle_jax.ablations.pack import Pack, Scale
+from dalle_jax.ablations.runs import Bench
+from dalle_jax.ablations.scenes import Data
+from dalle_jax.errors import TrainingPreempted, TrainingUnhealthy
+from dalle_jax.evaluation.metrics import protocol
+from dalle_jax.experiment import Experiment
+from dalle_jax.training import compile_cache
+
+QUICK = 0.2  # seconds: what takes longer to compile is kept, since a pack compiles much the same many times
+
+
+def main() -> int:
+  """Answers until nothing more is asked. Returns the exit code."""
+  _die_with_parent()
+  answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+  os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no answer
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", QUICK)
+  for line in sys.stdin:
+    asked = json.loads(line)
+    try:
+      with compile_cache.under(Path(asked["out"])):
+        answer = ASKED[asked["do"]](asked)
+    except TrainingPreempted as error:
+      print(f"ablate: {error}", file=sys.stderr)
+      return error.exit_code
+    except KeyboardInterrupt:
+      return 130
+    except Exception as error:
+      answer = _why(error)
+    print(json.dumps(answer), file=answers, flush=True)
+  return 0
+
+
+def _devices(asked: dict[str, Any]) -> dict[str, Any]:
+  for experiment in _resolved(asked)[1].values():
+    sharding.make_mesh(experiment.mesh)
+  return {}
+
+
+def _shared(asked: dict[str, Any]) -> dict[str, Any]:
+  pack, experiments = _resolved(asked)
+  runs.prepare(_bench(asked), experiments[asked["arms"][0]], pack.stage)
+  return {}
+
+
+def _run(asked: dict[str, Any]) -> dict[str, Any]:
+  pack, experiments = _resolved(asked)
+  bench, seed, begin = _bench(asked), asked["seed"], time.monotonic()
+  experiment = experiments[asked["arms"][0]]
+  workdir = runs.train(bench, experiment, pack.stage, seed)
+  trained = sum(seconds for what, seconds in workdir.times() if what == pack.stage)
+  for name in asked["arms"]:
+    arm, values, bad = pack.arm(name), {}, None
+    for metric in figures.metrics(pack):
+      values[metric.name] = float(metric.measure(workdir, arm.setting, seed))
+      if not math.isfinite(values[metric.name]):
+        bad = f"{metric.name} is {values.pop(metric.name)}"
+    made = {"trained_s": trained, "all_s": round(time.monotonic() - begin, 1)} | _here()
+    found = Figures(values=values, made=made) if bad is None else Figures(failed=bad, diverged=True, made=made)
+    key = figures.key(bench, pack, experiment, arm, seed)
+    figures.write(figures.file(bench.out, asked["name"], name, seed), key, found)
+  return {}
+
+
+ASKED = {"devices": _devices, "shared": _shared, "run": _run}
+
+
+@functools.cache
+def _loaded(file: str) -> Pack:
+  return packs.load(Path(file)).pack
+
+
+def _resolved(asked: dict[str, Any]) -> tuple[Pack, dict[str, Experiment]]:
+  pack = _loaded(asked["file"])
+  return pack, arms.resolve(pack, Scale(name=asked["scale"], data=asked["data"]["path"]))
+
+
+def _bench(asked: dict[str, Any]) -> Bench:
+  return Bench(out=Path(asked["out"]), data=Data(Path(asked["data"]["path"]), asked["data"]["digest"]))
+
+
+def _why(error: Exception) -> dict[str, Any]:
+  said = " ".join(str(error).split())[:300] or type(error).__name__
+  known = hasattr(error, "exit_code")
+  return {
+    "failed": said if known else f"{type(error).__name__}: {said}",
+    "diverged": isinstance(error, TrainingUnhealthy),
+    "made": _here(),
+  }
+
+
+def _here() -> dict[str, Any]:
+  devices = jax.devices()
+  kind = f"{len(devices)} x {devices[0].device_kind}" + (f", {os.cpu_count()} cores" * (devices[0].platform == "cpu"))
+  return {"commit": protocol.commit(), "device": kind}
+
+
+def _die_with_parent() -> None:
+  """Asks Linux to kill this process when the one who asks ends, however that ends: it would hold the workdir's lock."""
+  if sys.platform == "linux":
+    ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
