@@ -18,7 +18,7 @@ from dalle_jax.training.health import Spikes
 GLOBAL_BATCH = 1024
 OBJECTIVE = "stages.transformer.objective"
 # Of the transformer: layers, heads and their size, updates, and the peak of the rate.
-SIZES = {"smoke": (2, 2, 4, 2, 1e-3), "tiny": (64, 2, 16, 700, 1e-3), "small": (64, 4, 32, 10_000, 5e-4)}
+SIZES = {"smoke": (2, 2, 4, 2, 1e-3), "tiny": (64, 2, 16, 700, 3e-3), "small": (64, 4, 32, 10_000, 5e-4)}
 FASTER = {"tiny": LossScales(doubling=40.0, apart=5)}
 
 
@@ -43,8 +43,9 @@ def experiment(scale: Scale) -> Experiment:
       "log_every": max(1, steps // 70),
     }
     stage = dataclasses.replace(stage, **sizes)
-  own = {f.name: getattr(stage.objective, f.name) for f in dataclasses.fields(stage.objective) if f.name != "model"}
-  objective = HalfNll(**own, model=model, replicas=GLOBAL_BATCH // stage.batch, scales=scales)
+  own = {field.name: getattr(stage.objective, field.name) for field in dataclasses.fields(stage.objective)}
+  own |= {"model": model, "vocab_parts": 1}  # the arm of float16 logits has them whole
+  objective = HalfNll(**own, replicas=GLOBAL_BATCH // stage.batch, scales=scales)
   stage = dataclasses.replace(stage, objective=objective, optimizer=optimizer)
   return dataclasses.replace(base, name=f"deep-{scale.name}", stages={**base.stages, "transformer": stage})
 

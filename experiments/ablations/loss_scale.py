@@ -47,9 +47,9 @@ def pack() -> Pack:
       ),
     ),
     control="no scale",
-    metric=numerics.underflow(smallest=0.02),
+    metric=numerics.underflow(smallest=0.002),
     also=(
-      numerics.underflow(smallest=0.02, where="early"),
+      numerics.underflow(smallest=0.002, where="early"),
       numerics.scale(smallest=1.0),
       numerics.left_out(smallest=0.05),
       metrics.training_loss(smallest=0.02),

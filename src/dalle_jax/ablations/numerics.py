@@ -80,6 +80,7 @@ def _scales(name: str, workdir: Workdir, axes: Axes, paper: Paper) -> None:
     depth = named.get(key.split("/")[1], 0) / max(1, len(named) - 1)
     colour = colormaps["viridis"](0.9 * depth) if len(scales) > 1 else paper.series[0]
     axes.plot([row["step"] for row in rows], [row[key] - replicas for row in rows], color=colour, linewidth=0.7)
+  axes.ticklabel_format(axis="y", useOffset=False)
   axes.set_ylabel(f"log2 scale\n{name}")
 
 
