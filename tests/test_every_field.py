@@ -581,6 +581,7 @@ TABLE = (
   ("stages.*.objective.model.kernel", other(3, 5), step),
   ("stages.*.objective.model.patch", to(4), step),
   ("stages.*.objective.model.order", other("text_first", "image_first"), step),
+  ("stages.*.objective.model.softmax", other("joint", "separate"), step),
   ("stages.*.objective.model.layers", plus(1), step),
   ("stages.*.objective.model.text", plus(1), step),
   ("stages.*.objective.model.text_vocab", plus(1), step),

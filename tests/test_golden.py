@@ -15,6 +15,7 @@ from dalle_jax.training.step import abstract_state, make_step
 
 ROOT = Path(__file__).parents[1] / "experiments"
 NAMES = golden.names(ROOT)
+ALL = [*NAMES, *golden.pack_names(ROOT)]
 
 
 def variants(name):
@@ -52,9 +53,10 @@ STAGES = list(stages())
 
 def test_there_are_experiments():
   assert "demo" in NAMES
+  assert "ablations/last_layer" in ALL
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_committed_text_is_what_the_experiment_resolves_to(name):
   file = golden.file(name, ROOT)
   if not file.is_file():
@@ -66,7 +68,7 @@ def test_the_committed_text_is_what_the_experiment_resolves_to(name):
 
 def test_no_committed_text_is_left_over():
   texts = {str(file.relative_to(ROOT / "golden").with_suffix("")) for file in (ROOT / "golden").rglob("*.txt")}
-  assert texts - set(NAMES) == set(), "run `make golden`"
+  assert texts - set(ALL) == set(), "run `make golden`"
 
 
 @pytest.mark.parametrize(("name", "arguments", "stage"), STAGES)
@@ -131,13 +133,40 @@ def experiment():
   return Experiment(name="{name}", data="d", tokenizer=TokenizerConfig(vocab=400), stages={{}})
 """
 
+PACK = """
+import dataclasses
+import one
+from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper
+from dalle_jax.data.images import Stage1Crop
+from dalle_jax.experiment import Pictures, Stage
+from dalle_jax.models import dvae
+from dalle_jax.objectives.patch_dvae import PatchDvae
+from dalle_jax.schedules import Constant
+from dalle_jax.training.optimizers import AdamW
+
+def base(scale):
+  aim = PatchDvae(model=dvae.Config(image=16), patches_from=4)
+  examples = Pictures(crop=Stage1Crop(size=16))
+  stage = Stage(steps=1, batch=1, objective=aim, optimizer=AdamW(lr=Constant(1.0)), examples=examples)
+  return dataclasses.replace(one.experiment(), stages={"s": stage})
+
+def pack():
+  return Pack(
+    title="second", group="attention", paper=Paper(rows=(1,), says="it is", where="here"),
+    base=base, stage="s", control="b",
+    arms=(Arm(name="a"), Arm(name="b", change=lambda e: dataclasses.replace(e, workers=3), fields=("workers",))),
+    metric=Metric(name="m", unit="u", smallest=1.0, measure=lambda workdir, setting, seed: 0.0),
+    claims=(Better(arm="a", than="b"),),
+  )
+"""
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-  """A directory with two experiments and no texts."""
+  """A directory with an experiment, a pack, and no texts."""
   (tmp_path / "experiments/ablations").mkdir(parents=True)
   (tmp_path / "experiments/one.py").write_text(EXPERIMENT.format(name="first"))
-  (tmp_path / "experiments/ablations/two.py").write_text(EXPERIMENT.format(name="second"))
+  (tmp_path / "experiments/ablations/two.py").write_text(PACK)
   monkeypatch.chdir(tmp_path)
   return tmp_path / "experiments"
 
@@ -145,12 +174,14 @@ def project(tmp_path, monkeypatch):
 def test_the_command_writes_the_texts_of_all_experiments(project):
   assert golden.check(project) == ["ablations/two", "one"]
   done = subprocess.run([sys.executable, "-m", "dalle_jax.golden"], capture_output=True, text=True)
-  assert (done.returncode, done.stdout) == (0, "2 experiments; changed: ablations/two, one\n"), done.stderr
+  assert (done.returncode, done.stdout) == (0, "1 experiments, 1 packs; changed: ablations/two, one\n"), done.stderr
   assert golden.check(project) == []
   lines = (project / "golden/one.txt").read_text().splitlines()
   assert lines[:3] == ["kind = 'Experiment'", "name = 'first'", "data = 'd'"]
   assert "tokenizer.vocab = 400" in lines
-  assert "name = 'second'" in (project / "golden/ablations/two.txt").read_text()
+  pack = (project / "golden/ablations/two.txt").read_text()
+  assert "name = 'first'" in pack
+  assert pack.endswith("\n# a\n\n# b\nworkers: 0 -> 3\n")
 
 
 def test_what_changed_what_is_new_and_what_is_gone_are_told(project):

@@ -18,6 +18,7 @@ LAYERS = (
   ("bench_attention", "bench_gpu", "bench_sample", "bench_tpu"),
   ("probe_again",),
   ("probe",),
+  ("golden",),
   ("report",),
   ("ablations",),
   ("measure",),
@@ -26,7 +27,7 @@ LAYERS = (
   ("inspect_page", "checkpoint_files", "convert_files"),
   ("rank", "attention_maps"),
   ("prompt_metrics",),
-  ("evaluate", "golden", "showing", "step_shapes"),
+  ("evaluate", "showing", "step_shapes"),
   ("workdir",),
   ("experiment",),
   ("published", "reference"),
@@ -37,7 +38,7 @@ LAYERS = (
   ("ops", "training", "data"),
   ("sharding", "schedules", "config"),
   ("processes", "allocator", "chips", "manifest", "mirror", "__init__"),
-  ("places",),
+  ("places", "pack_files"),
   ("errors",),
 )
 RANK = {unit: rank for rank, line in enumerate(LAYERS) for unit in line}

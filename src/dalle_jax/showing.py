@@ -36,6 +36,8 @@ def hooks(name: str, workdir: Workdir, prepared: Prepared) -> Sequence[Hook]:
   fn = next(fn for kind, fn in kinds if isinstance(stage.objective, kind))
   if fn is _drawings and stage.objective.model.order == "image_first":
     fn = _captions
+  if isinstance(stage.objective, TransformerNll) and stage.objective.model.softmax != "joint":
+    return ()  # it neither draws nor writes
   return (Hook(every=stage.show_every, fn=fn(stage, workdir, prepared)),)
 
 

@@ -24,7 +24,7 @@ def checker(name):
   return str(CHECKERS / name)
 
 
-@pytest.mark.parametrize("script", ["launch/slurm.sbatch", "launch/tpu_vm.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["launch/slurm.sbatch", "launch/ablate.sbatch", "launch/tpu_vm.sh", ".ci/run"])
 def test_shellcheck_finds_nothing(script):
   if shutil.which("shellcheck") is None:
     pytest.skip("needs shellcheck (apt-get install it)")

@@ -101,10 +101,14 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
         _write_failed(place, plan, seed, names, Figures(failed=f"what comes before: {ready[before]}"))
         continue
       _say(f"{plan.found.name}: run {done + 1} of {len(todo)}: {', '.join(names)}, seed {seed}")
-      answer = worker.ask(**_words("run", asked, place, plan, names), seed=seed)
+      answer = worker.ask(**_words("train", asked, place, plan, names), seed=seed)
       if "failed" in answer:
-        _say(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {answer['failed']}")
         _write_failed(place, plan, seed, names, Figures(**answer))
+        continue
+      for name in names:
+        answer = worker.ask(**_words("measure", asked, place, plan, [name]), seed=seed)
+        if "failed" in answer:
+          _write_failed(place, plan, seed, [name], Figures(**answer))
 
 
 def tables(asked: Asked, place: Bench, made: Sequence[Plan]) -> list[Table]:
@@ -159,10 +163,9 @@ def _write_failed(place: Bench, plan: Plan, seed: int, names: Sequence[str], fou
   """Where files lie is no part of the reason: the table is the same wherever it was made."""
   said = found.failed.replace(str(place.out.resolve()), "OUT").replace(str(place.out), "OUT")
   found = dataclasses.replace(found, failed=said)
+  _say(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {said}")
   for name in names:
-    got = _read(place, plan, name, seed)
-    if not got or not got.final:
-      figures.write(figures.file(place.out, plan.found.name, name, seed), _key(place, plan, name, seed), found)
+    figures.write(figures.file(place.out, plan.found.name, name, seed), _key(place, plan, name, seed), found)
 
 
 def _key(place: Bench, plan: Plan, name: str, seed: int) -> str:

@@ -1,4 +1,7 @@
-"""What a run is, so that what was computed once is found again: its experiment, its seed, its data, the versions."""
+"""What a run is, so that what was computed once is found again: its experiment, its seed, its data, the versions.
+
+The commit is no part of it, since a word in a document changes it: it is told beside what was measured.
+"""
 
 import dataclasses
 import hashlib

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dalle_jax import experiment
 from dalle_jax.ablations.pack import Pack
+from dalle_jax.pack_files import FOLDER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,5 +21,5 @@ class Found:
 
 
 def load(file: Path) -> Found:
-  """The file's pack, which may import from its folder and the one above. Raises UserError in one line."""
-  return Found(file, experiment.made_by(file, Pack, also=(file.resolve().parent.parent,)))
+  """The file's pack, which may import what lies beside the project's packs and experiments. Raises UserError."""
+  return Found(file, experiment.made_by(file, Pack, also=(FOLDER, FOLDER.parent)))

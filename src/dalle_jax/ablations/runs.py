@@ -8,14 +8,12 @@ OUT/runs/DIGEST        a workdir of one arm and seed; arms whose experiments are
 Several processes may do so at once: what they share is made by one, and the others wait for it.
 """
 
-import contextlib
 import dataclasses
-import fcntl
-from collections.abc import Iterator
 from pathlib import Path
 
 from dalle_jax import config, places, run
 from dalle_jax.ablations import keys
+from dalle_jax.ablations.alone import alone
 from dalle_jax.ablations.scenes import Data
 from dalle_jax.data import codes
 from dalle_jax.data.prepared import Prepared, open_prepared
@@ -48,7 +46,7 @@ def prepare(bench: Bench, experiment: Experiment, stage: str) -> None:
     return
   place = bench.shared(experiment, stage)
   before = dataclasses.replace(before, data=str(bench.data.path))
-  with _alone(place):
+  with alone(place):
     _take_tokenizer(bench, before, place)
     run.run(before, str(place), show=False)
 
@@ -64,7 +62,7 @@ def train(bench: Bench, experiment: Experiment, stage: str, seed: int) -> Workdi
       if name != stage
     }
     own = dataclasses.replace(own, stages=taken | {stage: _with_codes(bench, own, stage, shared)})
-  with _alone(place):
+  with alone(place):
     _take_tokenizer(bench, own, place)
     return run.run(own, str(place), show=False)
 
@@ -79,7 +77,7 @@ def _with_codes(bench: Bench, experiment: Experiment, stage: str, shared: Path) 
     raise UserError(f"the stage {stage} reads codes, and no stage before it makes any")
   stamp = run.codes_stamp(prepared, dvae, crops=crops, seed=experiment.seed)
   place = bench.out / "codes" / keys.of(dataclasses.asdict(stamp) | {"data": bench.data.digest})
-  with _alone(place):
+  with alone(place):
     if not place.is_dir():
       codes.encode(prepared, place, stamp, run.encoder(dvae))
   return dataclasses.replace(trained, examples=dataclasses.replace(trained.examples, dir=str(place.resolve())))
@@ -90,19 +88,10 @@ def _take_tokenizer(bench: Bench, experiment: Experiment, place: Path) -> None:
   if not any(run.reads_text(stage) for stage in experiment.stages.values()):
     return
   kept = bench.out / "tokenizers" / keys.of([config.to_dict(experiment.tokenizer), bench.data.digest])
-  with _alone(kept):
+  with alone(kept):
     if not kept.is_file():
       prepared: Prepared = open_prepared(experiment.data)
       places.write(kept, run.train_tokenizer(prepared, prepared.splits[0], experiment))
   workdir = Workdir.claim(place, experiment)
   if not workdir.tokenizer_file.is_file():
     workdir.keep_tokenizer(kept.read_bytes())
-
-
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-  """Waits until no other process is at it; the system frees it however this one ends."""
-  place.parent.mkdir(parents=True, exist_ok=True)
-  with (place.parent / f".{place.name}.lock").open("a") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield

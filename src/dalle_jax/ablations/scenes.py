@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.ablations.alone import alone
 from dalle_jax.data import captioned_scenes, prepare
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
@@ -34,7 +35,9 @@ def provided(out: Path, scale: str, given: Path | None, progress: prepare.Progre
   if given is None and scale not in SCENES:
     raise UserError(f"--scale {scale} wants pictures of your own: name what `dalle data prepare` wrote, --data DIR")
   place = given or out / "data"
-  if given is None and not place.is_dir():
-    config: Any = captioned_scenes.Config(**SCENES[scale])
-    prepare.prepare(Scenes(config), place, progress=progress)
+  if given is None:
+    with alone(place):
+      if not place.is_dir():
+        config: Any = captioned_scenes.Config(**SCENES[scale])
+        prepare.prepare(Scenes(config), place, progress=progress)
   return Data(place.resolve(), open_prepared(place).digest())

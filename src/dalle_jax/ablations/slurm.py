@@ -32,7 +32,7 @@ def submit(asked: Asked, place: Bench, made: Sequence[Plan], flags: Sequence[str
     for seed in asked.seeds
     for names in plan.runs(place, seed)
   ]
-  seeds = f"--seeds {len(asked.seeds)}" if asked.seeds == tuple(range(len(asked.seeds))) else f"--seed {asked.seeds[0]}"
+  seeds = f"--seeds {len(asked.seeds)}"
   whole = [
     (part, [_line(asked, place, plan, part=part, seeds=seeds) for plan in made]) for part in ("shared", "tables")
   ]

@@ -88,28 +88,29 @@ def markdown(table: Table) -> str:
     "",
     *_rows(
       ["claim", "verdict", "difference", "because"],
-      [[v["claim"], f"**{v['verdict']}**", _interval(v["difference"]), v["why"]] for v in table["verdicts"]],
+      [[v["claim"], f"**{v['verdict']}**", interval(v["difference"]), v["why"]] for v in table["verdicts"]],
     ),
     "",
     f"The control, {table['control']['arm']}, is {'' if table['control']['detected'] else 'not '}told apart: the first "
-    f"arm is better by {_interval(table['control']['difference'])}.",
+    f"arm is better by {interval(table['control']['difference'])}.",
     "",
     *_rows(
       ["arm", unit, "better than the first by", *(f"{each['name']}, {each['unit']}" for each in table["also"])],
       [_row(table, row) for row in table["arms"]],
     ),
     "",
-    *_notes(table),
+    *notes(table),
   ]
   return "\n".join(lines).rstrip() + "\n"
 
 
 def _row(table: Table, row: Mapping[str, Any]) -> list[str]:
-  cells = [_interval(row["figures"][each["name"]]) for each in (table["metric"], *table["also"])]
-  return [row["arm"], cells[0], _interval(row["better_than_first"]), *cells[1:]]
+  cells = [interval(row["figures"][each["name"]]) for each in (table["metric"], *table["also"])]
+  return [row["arm"], cells[0], interval(row["better_than_first"]), *cells[1:]]
 
 
-def _notes(table: Table) -> list[str]:
+def notes(table: Table) -> list[str]:
+  """In what the arms differ from the base, and which runs failed or are not there, a line each."""
   notes = []
   for row in table["arms"]:
     if row["changes"]:
@@ -129,7 +130,8 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
   return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
+def interval(found: Mapping[str, Any] | None) -> str:
+  """A mean and its interval as text."""
   if found is None:
     return "–"
   if found["low"] is None:

@@ -2,7 +2,8 @@
 
     {"do": "devices", ...}   whether the experiment's mesh can be made of the devices that are here
     {"do": "shared", ...}    trains what comes before the pack's stage
-    {"do": "run", ...}       trains an arm at a seed, and measures it for every arm that has the same experiment
+    {"do": "train", ...}     trains a run: the first of `arms`, whose experiments are equal, at a seed
+    {"do": "measure", ...}   measures it for the first of `arms`
 
 It answers each with a line of JSON on its standard output: {} where it went well, or why not. Its end, whatever its
 cause, is for the one who asked to report; with that one it ends too.
@@ -15,7 +16,6 @@ import math
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from dalle_jax.errors import TrainingPreempted, TrainingUnhealthy
 from dalle_jax.evaluation.metrics import protocol
 from dalle_jax.experiment import Experiment
 from dalle_jax.training import compile_cache
+from dalle_jax.workdir import Workdir
 
 QUICK = 0.2  # seconds: what takes longer to compile is kept, since a pack compiles much the same many times
 
@@ -69,26 +70,30 @@ def _shared(asked: dict[str, Any]) -> dict[str, Any]:
   return {}
 
 
-def _run(asked: dict[str, Any]) -> dict[str, Any]:
+def _train(asked: dict[str, Any]) -> dict[str, Any]:
   pack, experiments = _resolved(asked)
-  bench, seed, begin = _bench(asked), asked["seed"], time.monotonic()
-  experiment = experiments[asked["arms"][0]]
-  workdir = runs.train(bench, experiment, pack.stage, seed)
-  trained = sum(seconds for what, seconds in workdir.times() if what == pack.stage)
-  for name in asked["arms"]:
-    arm, values, bad = pack.arm(name), {}, None
-    for metric in figures.metrics(pack):
-      values[metric.name] = float(metric.measure(workdir, arm.setting, seed))
-      if not math.isfinite(values[metric.name]):
-        bad = f"{metric.name} is {values.pop(metric.name)}"
-    made = {"trained_s": trained, "all_s": round(time.monotonic() - begin, 1)} | _here()
-    found = Figures(values=values, made=made) if bad is None else Figures(failed=bad, diverged=True, made=made)
-    key = figures.key(bench, pack, experiment, arm, seed)
-    figures.write(figures.file(bench.out, asked["name"], name, seed), key, found)
+  runs.train(_bench(asked), experiments[asked["arms"][0]], pack.stage, asked["seed"])
   return {}
 
 
-ASKED = {"devices": _devices, "shared": _shared, "run": _run}
+def _measure(asked: dict[str, Any]) -> dict[str, Any]:
+  pack, experiments = _resolved(asked)
+  bench, seed, arm = _bench(asked), asked["seed"], pack.arm(asked["arms"][0])
+  experiment = experiments[arm.name]
+  workdir = Workdir.open(bench.workdir(experiment, pack.stage, seed))
+  values = {metric.name: float(metric.measure(workdir, arm.setting, seed)) for metric in figures.metrics(pack)}
+  trained = sum(seconds for what, seconds in workdir.times() if what == pack.stage)
+  made = {"trained_s": round(trained, 1)} | _here()
+  if odd := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
+    found = Figures(failed="; ".join(odd), diverged=True, made=made)
+  else:
+    found = Figures(values=values, made=made)
+  key = figures.key(bench, pack, experiment, arm, seed)
+  figures.write(figures.file(bench.out, asked["name"], arm.name, seed), key, found)
+  return {}
+
+
+ASKED = {"devices": _devices, "shared": _shared, "train": _train, "measure": _measure}
 
 
 @functools.cache

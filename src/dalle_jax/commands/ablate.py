@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dalle_jax.commands.suggest import suggest
 from dalle_jax.errors import UserError
+from dalle_jax.pack_files import FOLDER, files
 
 if TYPE_CHECKING:
   from dalle_jax.ablations.packs import Found
@@ -24,7 +25,7 @@ GROUP    attention, losses, text, dvae, numerics, powersgd, sampling, optimizer:
 
 GROUPS = ("attention", "losses", "text", "dvae", "numerics", "powersgd", "sampling", "optimizer")
 ALL = "all"
-PLANS = "dalle plan experiments/dalle_12b.py --topology v5p:4x4x4 (what it said: docs/plans/12b-v5p.json)"
+PLAN = "dalle plan experiments/dalle_12b.py --topology v5p:4x4x4 --stage"  # docs/plans has what it said
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Flags:
   only: tuple[str, ...] = ()
   """These arms alone."""
   seed: int | None = None
-  """This seed alone, in place of --seeds."""
+  """This seed alone, in place of --seeds, and no tables."""
   out: Path | None = None
   """Where everything goes; runs/ablations/SCALE if not said. Packs in one directory share what they can."""
   data: Path | None = None
@@ -59,6 +60,8 @@ class Flags:
       raise UserError("--sbatch is read by --launcher slurm alone: add it, or leave --sbatch out")
     if self.launcher == "slurm" and self.part != "all":
       raise UserError(f"got --part {self.part} with --launcher slurm, which runs all parts: leave one of them out")
+    if self.seed is not None and (self.launcher == "slurm" or self.part == "tables"):
+      raise UserError(f"got --seed {self.seed} where all seeds are wanted: say how many by --seeds")
 
 
 def run(argv: list[str]) -> int:
@@ -87,8 +90,6 @@ def run(argv: list[str]) -> int:
 
 def _files(what: str) -> list[Path]:
   """The files in which it is looked for. Raises UserError where it is neither a pack nor a group."""
-  from dalle_jax.commands.ablation_files import FOLDER, files
-
   if what.endswith(".py"):
     if not Path(what).is_file():
       raise UserError(f"no pack file {what}; those that come with the project are in {FOLDER}/")
@@ -135,7 +136,8 @@ def _run(given: Flags, packs: "tuple[Found, ...]") -> int:
   )
   made = ablate.plans(asked)
   if given.scale == "paper":
-    print(f"what an arm takes: {PLANS}")
+    for stage in sorted({each.pack.stage for each in packs}):
+      print(f"what an arm takes, which docs/plans/README.md has for some topologies: {PLAN} {stage}")
   with progress.shown() as tell:
     place = ablate.bench(asked, tell)
   if given.launcher == "slurm":
@@ -149,7 +151,7 @@ def _run(given: Flags, packs: "tuple[Found, ...]") -> int:
       ablate.train(asked, place, made, worker, shared_only=given.part == "shared")
   finally:
     worker.close()
-  if given.part not in ("all", "tables"):
+  if given.part not in ("all", "tables") or given.seed is not None:
     return 0
   return _told(ablate.tables(asked, place, made), asked.out)
 

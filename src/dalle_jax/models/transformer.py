@@ -55,6 +55,8 @@ class Config:
   what attention gives as well, "save_dots" for the products with its matrices too.
   scan: compile one period of `mix` and loop over it; the last period is always unrolled.
   order: "text_first", or "image_first", where the image is modelled by itself and the text given the image.
+  softmax: "joint" over text and image keys, or "separate" over each of the two, to compare with: such a model is
+  trained and measured, and neither draws nor writes.
   """
 
   text_vocab: int = 16384
@@ -72,6 +74,7 @@ class Config:
   scan: bool = True
   dtype: str = "float32"
   order: str = "text_first"
+  softmax: str = "joint"
 
   def __post_init__(self) -> None:
     for name in ("text_vocab", "text", "image_vocab", "grid", "layers", "heads", "head_dim"):
@@ -108,7 +111,8 @@ class Config:
 
   def pattern(self, kind: str) -> Pattern:
     """Who looks at whom in a layer of that kind."""
-    return Pattern(text=self.text, grid=self.grid, kind=kind, kernel=self.kernel, order=self.order)
+    sizes = {"text": self.text, "grid": self.grid, "kernel": self.kernel}
+    return Pattern(**sizes, kind=kind, order=self.order, softmax=self.softmax)
 
 
 class Logits(NamedTuple):
@@ -167,6 +171,8 @@ class Block(nn.Module):
 
   def _attend(self, q: Array, k: Array, v: Array, cache: PyTree | None, j: Place) -> tuple[Array, PyTree | None]:
     pattern = self.cfg.pattern(self.kind)
+    if cache is not None and pattern.softmax != "joint":
+      raise UserError("a transformer of separate softmaxes is trained and measured only: caches serve the joint one")
     if isinstance(cache, given_text.Text):
       return given_text.attend_image(q, k, v, cache, pattern, self.cfg.attention), None
     if cache is None:

@@ -29,6 +29,8 @@ def check_draws(model: transformer.Config) -> None:
   """Raises UserError for a transformer that draws no pictures."""
   if model.order != "text_first":
     raise UserError("this transformer was trained image-first: it writes captions of pictures and draws none")
+  if model.softmax != "joint":
+    raise UserError("this transformer has separate softmaxes of text and image, which drawing does not serve")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling", "mesh", "rules"))

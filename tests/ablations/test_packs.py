@@ -1,0 +1,40 @@
+"""Every pack that comes with the project runs: two updates an arm, of models as small as they get."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalle_jax.pack_files import files
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+# These programs run for less time than they take to compile.
+ENV = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
+@pytest.fixture(scope="session")
+def together(tmp_path_factory, worker_id):
+  """A directory that all packs share, with what they have in common; of all of pytest's processes."""
+  own = tmp_path_factory.getbasetemp()
+  return (own if worker_id == "master" else own.parent) / "packs"
+
+
+@pytest.mark.parametrize("file", files(ROOT / "experiments/ablations"), ids=lambda file: file.stem)
+def test_a_pack_runs(file, together):
+  argv = [sys.executable, "-m", "dalle_jax", "ablate", str(file.relative_to(ROOT)), "--scale", "smoke", "--seeds", "1"]
+  done = subprocess.run([*argv, "--out", str(together)], capture_output=True, text=True, cwd=ROOT, env=ENV, check=False)
+  assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+  table = json.loads((together / file.stem / "table.json").read_text())
+  for row in table["arms"]:
+    assert not row["missing"]
+    assert not row["failed"]
+    for metric in (table["metric"], *table["also"]):
+      assert all(math.isfinite(value) for value in row["figures"][metric["name"]]["values"].values())
+  for name in ("table.md", "how.md", "plot-light.png", "plot-dark.png"):
+    assert (together / file.stem / name).stat().st_size > 100
