@@ -23,6 +23,7 @@ from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
+from dalle_jax.objectives.half_nll import HalfNll
 from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.objectives.vq import VqVae
@@ -32,7 +33,7 @@ from dalle_jax.training.muon import Muon
 from dalle_jax.training.optimizers import AdamW
 from dalle_jax.training.powersgd import PowerSGD
 
-Objective = DvaeElbo | PatchDvae | VqVae | FrozenVqgan | TransformerNll | ClipContrastive
+Objective = DvaeElbo | PatchDvae | VqVae | FrozenVqgan | TransformerNll | HalfNll | ClipContrastive
 T = TypeVar("T")
 
 
@@ -124,6 +125,8 @@ def _not_a_mean(objective: Objective) -> str:
   """Why the objective's loss over a batch is not the mean of those over its parts; empty where it is."""
   if isinstance(objective, ClipContrastive):
     return "CLIP compares every picture and caption of the batch with all others"
+  if isinstance(objective, HalfNll):
+    return "the scales of gradients in few bits move on once a batch"
   if isinstance(objective, TransformerNll) and not objective.pad_targets:
     return "without pad_targets the text's loss is a mean over tokens, of which parts have different numbers"
   return ""

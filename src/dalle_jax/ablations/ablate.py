@@ -17,6 +17,7 @@ from dalle_jax.ablations.worker_process import Worker
 from dalle_jax.data import prepare
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Experiment
+from dalle_jax.workdir import Workdir
 
 ABOUT = "ablations.json"
 
@@ -120,10 +121,22 @@ def tables(asked: Asked, place: Bench, made: Sequence[Plan]) -> list[Table]:
     try:
       table.write(folder, built, table.how(plan.found, asked.scale, measured))
       plot.write(folder, built)
+      if runs := _finished(asked, place, plan, measured):
+        for each in plan.found.pack.plots:
+          each.draw(runs, folder / f"{each.name}.png")
     except OSError as error:
       raise StorageError(f"cannot write {folder} ({error.strerror})") from error
     found.append(built)
   return found
+
+
+def _finished(
+  asked: Asked, place: Bench, plan: Plan, measured: Mapping[str, Mapping[int, Figures]]
+) -> dict[str, Workdir]:
+  """Of each arm that was measured at the first seed, the run."""
+  stage, seed = plan.found.pack.stage, asked.seeds[0]
+  done = [name for name, by in measured.items() if seed in by and by[seed].failed is None]
+  return {name: Workdir.open(place.workdir(plan.experiments[name], stage, seed)) for name in done}
 
 
 def _todo(asked: Asked, place: Bench, plan: Plan) -> Iterator[tuple[int, list[str]]]:

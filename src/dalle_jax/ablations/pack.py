@@ -5,7 +5,8 @@ arms may differ in what is measured of it alone.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dalle_jax.errors import UserError
@@ -37,6 +38,17 @@ class Metric:
   smallest: float
   measure: Callable[[Workdir, Any, int], float]
   lower: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+  """A picture of how the runs went.
+
+  draw: given a finished run of each arm, by its name, and the file to write, NAME.png in the pack's folder.
+  """
+
+  name: str
+  draw: Callable[[Mapping[str, Workdir], Path], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +97,8 @@ class Pack:
 
   base: the experiment at a scale; stage: the one that each arm trains, the stages before it being trained once for all
   arms and seeds; arms: the first is the paper's way; control: an arm known to be worse than the first, which has to
-  come out as such; claims: what is judged; also: figures that are shown beside the deciding one.
+  come out as such; claims: what is judged; also: figures that are shown beside the deciding one; plots: pictures beside
+  that of the figures.
   """
 
   title: str
@@ -98,6 +111,7 @@ class Pack:
   metric: Metric
   claims: tuple[Better | Same, ...]
   also: tuple[Metric, ...] = ()
+  plots: tuple[Plot, ...] = ()
 
   def __post_init__(self) -> None:
     names = [arm.name for arm in self.arms]

@@ -254,11 +254,17 @@ class Transformer(nn.Module):
     self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]
   ) -> tuple[Float[Array, "B T D"], Float[Array, "B N D"]]:
     """What the two heads read, float32; their kernels are ["text_head" | "image_head"]["kernel"] of the parameters."""
+    stream_BLD = self.embed(text_BT, codes_BN)
+    return self.read(self._blocks(stream_BLD, None, None, self._lengths(text_BT))[0])
+
+  def embed(self, text_BT: Int[Array, "B T"], codes_BN: Int[Array, "B N"]) -> Float[Array, "B L D"]:
+    """The stream before the first block."""
     parts = [self._embed_text(text_BT), self._embed_image(codes_BN)]
-    image_first = self.cfg.order == "image_first"
-    stream_BLD = jnp.concatenate(parts[::-1] if image_first else parts, axis=1)
-    x_BLD, _ = self._blocks(stream_BLD, None, None, self._lengths(text_BT))
-    if image_first:
+    return jnp.concatenate(parts[::-1] if self.cfg.order == "image_first" else parts, axis=1)
+
+  def read(self, x_BLD: Float[Array, "B L D"]) -> tuple[Float[Array, "B T D"], Float[Array, "B N D"]]:
+    """What the two heads read of the stream after the last block."""
+    if self.cfg.order == "image_first":
       n = self.cfg.grid**2
       return self.norm(x_BLD[:, n:]), self.norm(x_BLD[:, :n])
     t = self.cfg.text

@@ -4,9 +4,10 @@ B batch, T text positions, N image positions, D width.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from dalle_jax.errors import UserError
 from dalle_jax.models import flops, image_tokenizer, transformer
@@ -49,14 +50,26 @@ class TransformerNll:
     self, params: PyTree, frozen: PyTree, batch: dict[str, Array], key: PRNGKeyArray, step: Int[Array, ""]
   ) -> tuple[Scalar, dict[str, Scalar]]:
     """The weighted loss and its parts; the text's is reported with and without pads whatever `pad_targets` says."""
-    text_BT, codes_BN = batch["text"], self._codes(frozen, batch)
+    text_BT, codes_BN = batch["text"], self.codes(frozen, batch)
     net = transformer.Transformer(self.model)
-    text_BTD, image_BND = net.apply({"params": params}, text_BT, codes_BN, method="features")
-    nll_BT = token_nll(text_BTD, params["text_head"]["kernel"], text_BT, self.vocab_parts)
+    features = net.apply({"params": params}, text_BT, codes_BN, method="features")
+    nll = lambda x, head, targets: token_nll(x, params[head]["kernel"], targets, self.vocab_parts)  # noqa: E731
+    return self.of_features(*features, text_BT, codes_BN, nll)
+
+  def of_features(
+    self,
+    text_BTD: Float[Array, "B T D"],
+    image_BND: Float[Array, "B N D"],
+    text_BT: Int[Array, "B T"],
+    codes_BN: Int[Array, "B N"],
+    nll: Callable[[Array, str, Array], Array],
+  ) -> tuple[Scalar, dict[str, Scalar]]:
+    """The loss of what the heads read. nll: of such features, the head's name and targets, each target's."""
+    nll_BT = nll(text_BTD, "text_head", text_BT)
     present_BT = text_BT < self.model.text_vocab
     without_pads = jnp.sum(nll_BT * present_BT) / jnp.maximum(jnp.sum(present_BT), 1)
     with_pads = jnp.mean(nll_BT)
-    loss_image = jnp.mean(token_nll(image_BND, params["image_head"]["kernel"], codes_BN, self.vocab_parts))
+    loss_image = jnp.mean(nll(image_BND, "image_head", codes_BN))
     loss_text = with_pads if self.pad_targets else without_pads
     loss = self.text_weight * loss_text + self.image_weight * loss_image
     text_metrics = {"loss_text": with_pads, "loss_text_no_pads": without_pads}
@@ -66,7 +79,8 @@ class TransformerNll:
     """Of a training example, see `models.flops`."""
     return flops.of_transformer(self.model)
 
-  def _codes(self, frozen: PyTree, batch: dict[str, Array]) -> Int[Array, "B N"]:
+  def codes(self, frozen: PyTree, batch: dict[str, Array]) -> Int[Array, "B N"]:
+    """The batch's, or those of its pictures."""
     if self.dvae is None:
       return batch["codes"].astype(jnp.int32)
     codes_Bhw = image_tokenizer.encode_images(frozen["dvae"], self.dvae, batch["image"])

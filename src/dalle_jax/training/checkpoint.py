@@ -1,6 +1,7 @@
 """Checkpoints: written atomically in the background, verified when read. The one file that imports Orbax.
 
-    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others; and reduce, of PowerSGD
+    DIR/STEP/params ema opt counters    arrays by path, each item readable without the others; and, where there are any,
+             carried reduce             what the objective carries, and what PowerSGD keeps
     DIR/STEP/files/                     what explains them: experiment.json, tokenizer.model
     DIR/STEP/manifest.json              written last: size and SHA-256 of all the above
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 REDUCE = "reduce"  # the item, and the field of State
 LEFT = "left/"  # how its paths begin whose arrays have an axis of replicas
-
+TREES = ("params", "opt", "ema", "carried", REDUCE)  # each an item, where there is anything in it
 COUNTERS = ("step", "norms", "skipped", "skipped_total", "skipped_spikes")
 
 # Orbax reckons by the wall clock: with its own ten minutes, a clock that is set forward during a save makes it fail. A
@@ -358,8 +359,7 @@ def digest(item: Mapping[str, Any]) -> str:
 
 def _items(state: State) -> dict[str, Item]:
   counters = {name: getattr(state, name) for name in COUNTERS}
-  items = {"params": _flat(state.params), "opt": _flat(state.opt), "ema": _flat(state.ema), "counters": counters}
-  items[REDUCE] = _flat(state.reduce)
+  items = {name: _flat(getattr(state, name)) for name in TREES} | {"counters": counters}
   return {name: item for name, item in items.items() if item}
 
 
@@ -368,8 +368,7 @@ def _rebuild(abstract: State, items: Mapping[str, Item]) -> State:
     like = getattr(abstract, name)
     return jax.tree.unflatten(jax.tree.structure(like), [items[name][path] for path in _flat(like)])
 
-  trees = {name: tree(name) for name in ("params", "opt", "ema", REDUCE)}
-  return State(**trees, **items["counters"])
+  return State(**{name: tree(name) for name in TREES}, **items["counters"])
 
 
 def _shared(found: dict[str, Item], wanted: Mapping[str, Item]) -> dict[str, Item]:

@@ -58,12 +58,25 @@ class Moves(Protocol):
     """The updated params with those moved on, by the batch and what all were before; `key` is the step's."""
 
 
+@runtime_checkable
+class Carrying(Objective, Protocol):
+  """An objective that takes its gradient itself, by what it carries from step to step, updates left out or not."""
+
+  def begin(self) -> Any:
+    """What is carried before the first step."""
+
+  def slope(
+    self, params: Any, carried: Any, frozen: Any, batch: Mapping[str, Any], key: Any, step: Any
+  ) -> tuple[tuple[Any, Metrics], Any, Any]:
+    """((loss, metrics), gradient, what is carried on). An update is left out by a gradient that is not finite."""
+
+
 class State(NamedTuple):
   """All that a run carries from one step to the next.
 
   step: batches seen; ema: moving average of params, or None; norms: logs of the last gradients' norms, see `health`;
-  skipped: updates left out in a row, now, and in total, and how many of all were spikes; reduce: what PowerSGD keeps,
-  or None.
+  skipped: updates left out in a row, now, and in total, and how many of all were spikes; carried: see `Carrying`, None
+  for other objectives; reduce: what PowerSGD keeps, or None.
   """
 
   step: Any
@@ -74,6 +87,7 @@ class State(NamedTuple):
   skipped: Any
   skipped_total: Any
   skipped_spikes: Any
+  carried: Any = None
   reduce: Any = None
 
 
@@ -134,7 +148,12 @@ def make_step(
   reduce: None leaves the gradient's mean over the mesh to the compiler; PowerSGD averages the factors of what each
   replica has, for such objectives too; metrics are then means over replicas, with
   compression_error (see `compression.average`).
+  Raises ValueError for parts of a batch, or PowerSGD, of an objective that is `Carrying`.
   """
+  carries = isinstance(objective, Carrying)
+  if carries and (accumulate > 1 or reduce is not None):
+    asked = f"accumulate is {accumulate}" if reduce is None else "PowerSGD is asked for"
+    raise ValueError(f"{asked}: {type(objective).__name__} takes the gradient of whole batches itself")
   like = abstract_state(objective, optimizer, mesh=mesh, rules=rules, reduce=reduce)
   layout = jax.tree.map(lambda x: x.sharding, like)
   transform = optimizer.build()
@@ -146,9 +165,11 @@ def make_step(
     with sharding.in_scope(mesh, rules):
       batch = {k: sharding.constrain(x, "batch", *[None] * (x.ndim - 1)) for k, x in batch.items()}
       key = jax.random.fold_in(jax.random.key(seed), state.step)
-      if reduce is None:
+      carried, reduced, told = state.carried, None, {}
+      if carries:
+        (loss, metrics), grads, carried = objective.slope(state.params, carried, frozen, batch, key, state.step)
+      elif reduce is None:
         (loss, metrics), grads = gradient(state.params, frozen, batch, key, state.step)
-        reduced, told = None, {}
       else:
         (loss, metrics), grads, reduced, told = averaged(state, frozen, batch, key)
     grads = _laid_out(jax.tree.map(lambda g: g.astype(jnp.float32), grads), layout.params)
@@ -173,6 +194,7 @@ def make_step(
       skipped=jnp.where(fine, 0, state.skipped + 1),
       skipped_total=state.skipped_total + ~fine,
       skipped_spikes=state.skipped_spikes + spike,
+      carried=carried,
       reduce=kept(reduced, state.reduce),
     )
     counters = {name: getattr(new, name) for name in ("skipped", "skipped_total", "skipped_spikes")}
@@ -255,6 +277,7 @@ def _boxed_state(objective: Objective, optimizer: Optimizer, seed: int) -> State
     skipped=zero,
     skipped_total=zero,
     skipped_spikes=zero,
+    carried=objective.begin() if isinstance(objective, Carrying) else None,
   )
 
 
