@@ -87,7 +87,7 @@ def _section(folder: Path, table: Table, directory: Path) -> str:
     _plot(folder, table, directory),
     _arms(table),
     f'<p class="note">{html.escape(f"{note} {control}")}</p>',
-    *(f'<p class="note">{html.escape(line.removeprefix("- "))}</p>' for line in tables.notes(table)),
+    *(f'<p class="note">{html.escape(line.removeprefix("- ").replace("`", ""))}</p>' for line in tables.notes(table)),
   ]
   return "\n".join(parts)
 
