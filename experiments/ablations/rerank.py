@@ -31,7 +31,7 @@ def pack() -> Pack:
     ),
     control="another's caption",
     metric=sampled.composition(smallest=0.05),
-    also=(sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02)),
+    also=(sampled.clip_score(smallest=1.0),),
     claims=(
       Better(arm="of 8", than="of 1"),
       Better(arm="of 32", than="of 8"),

@@ -53,18 +53,21 @@ def clip_score(*, smallest: float) -> Metric:
 
 
 def fd_clip(*, smallest: float) -> Metric:
-  """Frechet distance to the held-out pictures, all blurred by the setting's radius; of the first picture that is best.
+  """Frechet distance of all that is drawn to the held-out pictures, all blurred by the setting's radius.
 
-  It is of unit vectors, so between 0 and 2, and too high by a bias that falls as one over the pictures.
+  It is of unit vectors, and too high by a bias that falls as one over the pictures: not for arms that draw, or keep,
+  different numbers of them. Raises UserError for a setting that keeps the best of several.
   """
 
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
-    how = setting or Drawing()
-    run = workdir.path, workdir.step(STAGE)
-    images_NHWC = _best_of_each(drawn(*run, seed, how.draw()), how.best_of)
+    how, run = setting or Drawing(), (workdir.path, workdir.step(STAGE))
+    if how.best_of > 1:
+      raise UserError(f"the Frechet distance of the best of {how.best_of} would be of fewer pictures than others'")
+    images_CSHWC = drawn(*run, seed, how.draw()).images_CSHWC
+    images_NHWC = images_CSHWC.reshape(-1, *images_CSHWC.shape[2:])
     return frechet.between(_statistics(of_run(*run), images_NHWC, how.blur), _of_real(*run, how.blur))
 
-  return Metric(name="Frechet distance in CLIP's space", unit="", smallest=smallest, measure=measure)
+  return Metric(name="Frechet distance in CLIP's space", unit="of unit vectors", smallest=smallest, measure=measure)
 
 
 def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing], float], *, lower: bool) -> Metric:
@@ -73,17 +76,6 @@ def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing]
     return of(drawn(workdir.path, workdir.step(STAGE), seed, how.draw()), how)
 
   return Metric(name=name, unit=unit, smallest=smallest, measure=measure, lower=lower)
-
-
-def _best_of_each(found: Drawn, n: int) -> UInt8[np.ndarray, "N H W 3"]:
-  """Every sample; or of each caption's, n at a time, the one that CLIP likes best."""
-  if n == 1:
-    return found.images_CSHWC.reshape(-1, *found.images_CSHWC.shape[2:])
-  cosine_CS = found.cosines()
-  parts = [slice(begin, begin + n) for begin in range(0, cosine_CS.shape[1] - n + 1, n)]
-  return np.concatenate(
-    [own[part][[np.argmax(cosine[part])]] for part in parts for own, cosine in zip(found.images_CSHWC, cosine_CS)]
-  )
 
 
 @functools.lru_cache(maxsize=8)
