@@ -141,6 +141,7 @@ def test_what_underflows_is_reported_of_each_branch():
   assert enough["log2_scale/attention_000"] == 13 + 6
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_scales_and_leaves_the_update_out_where_one_overflows(tmp_path):
   optimizer, where = AdamW(lr=Constant(1e-2), ema=0.9), {**WHERE, "seed": 0}
   begin = init_state(HALF, optimizer, **where)._replace(params=params())
