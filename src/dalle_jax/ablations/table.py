@@ -78,10 +78,11 @@ def markdown(table: Table) -> str:
   better = "less" if metric["lower"] else "more"
   kind = f"a number: {paper['numbers']}" if paper["numbers"] else "a statement, no number"
   rows = ", ".join(map(str, paper["rows"]))
+  claims = f"claim{'s' if len(paper['rows']) > 1 else ''} {rows}" if rows else "none of its listed claims"
   lines = [
     f"# {table['title']}",
     "",
-    f"Paper ({paper['where']}; claim{'s' if len(paper['rows']) > 1 else ''} {rows}; {kind}): {paper['says']}",
+    f"Paper ({paper['where']}; {claims}; {kind}): {paper['says']}",
     "",
     f"Scale {table['scale']}, seeds {', '.join(map(str, table['seeds']))}. Decided by {unit} ({better} is better); "
     f"a difference of {metric['smallest']:g} would matter. Intervals: 95 %, Student's t over seeds.",
