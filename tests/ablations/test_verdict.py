@@ -68,14 +68,19 @@ def test_only_seeds_that_both_have_are_paired():
     (BETTER, (1.0, 1.0, 1.0), (None, None, None), "agrees"),  # the other went out of bounds
     (SAME, (1.0, 1.0, 1.0), (None, None, None), "disagrees"),
     (BETTER, (None, None, None), (1.0, 1.0, 1.0), "disagrees"),
-    (BETTER, (1.0, 1.0, 1.0), (None, None, 1.0), "can't tell at this scale"),
-    (BETTER, (None, None, None), (None, None, None), "can't tell at this scale"),
+    (BETTER, (1.0, 1.0, 1.0), (None, 2.0, 2.1), "can't tell at this scale"),  # two seeds have an interval
+    (BETTER, (1.0, 1.0, 1.0), (None, None, 1.0), "no verdict"),  # one has none
+    (BETTER, (None, 1.0, 1.0), (1.0, None, None), "no verdict"),
+    (SAME, (None, None, None), (None, None, None), "no verdict"),
     (BETTER, (1.0, 1.0, 1.0), (2.0, "killed", 2.0), "no verdict"),
     (BETTER, (1.0, 1.0), (2.0, 2.0), "no verdict"),  # the third seed is not there yet
   ],
 )
 def test_what_the_figures_say_of_a_claim(claim, one, two, says):
-  assert judged(claim, one, two).verdict == says
+  found = judged(claim, one, two)
+  assert found.verdict == says
+  if found.verdict == verdict.CANNOT_TELL:
+    assert found.difference.low < found.difference.high
 
 
 @pytest.mark.parametrize("claim", [BETTER, SAME])

@@ -9,8 +9,9 @@ t at 95 % with one degree of freedom less than there are seeds. With `smallest`,
   Same       agrees where the interval lies within ±smallest; disagrees where the two are apart
              else: can't tell at this scale
 
-An arm whose training went out of bounds at every seed is worse than one that never did, with no interval needed. None
-of these is a verdict unless the control, known to be worse than the paper's way, is found to be worse: then all
+An arm whose training went out of bounds at every seed is worse than one that never did, with no interval needed. Where
+it did so at some seeds alone, or on both sides, the seeds that both have are too few for more than "can't tell", and
+without an interval of them there is no verdict. None of these is a verdict unless the control, known to be worse than the paper's way, is found to be worse: then all
 that can be said is that the pack does not see such differences.
 
 S seeds.
@@ -104,7 +105,8 @@ def _judged(
   if _outlived(two, one, seeds):
     return DISAGREES, "its training went out of bounds at every seed, the other's at none"
   if any(each[seed].diverged for each in (one, two) for seed in seeds if seed in each):
-    return CANNOT_TELL, "training went out of bounds at some seeds, or on both sides"
+    told = CANNOT_TELL if paired is not None and paired.low is not None else NO_VERDICT
+    return told, "training went out of bounds at some seeds, or on both sides"
   if not _whole(paired, seeds):
     return NO_VERDICT, "runs failed or are not there yet"
   if paired.low is None:
