@@ -32,6 +32,18 @@ def test_shellcheck_finds_nothing(script):
   assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize(
+  ("codes", "ended"), [((0, 0), 0), ((1, 0), 1), ((75, 1), 75), ((1, 75, 0, 2), 75), ((137, 1), 137), ((1, 2), 2)]
+)
+def test_a_line_that_goes_on_when_begun_again_is_not_forgotten_for_one_that_failed(codes, ended, tmp_path):
+  lines = tmp_path / "lines.sh"
+  lines.write_text("".join(f"echo line; exit {code}\n" for code in codes))
+  environment = {"PATH": os.environ["PATH"], "SLURM_RESTART_COUNT": "5"}  # the last start asks for no other
+  done = subprocess.run(["bash", LAUNCH / "ablate.sbatch", lines], capture_output=True, text=True, env=environment)
+  assert done.returncode == ended
+  assert done.stdout == "line\n" * len(codes) + f"start 5 ended with {ended}\n"
+
+
 # As kubernetes-validate has no JobSets, of which this is what Kubernetes itself runs.
 VALIDATE = """
 import sys, yaml, kubernetes_validate
