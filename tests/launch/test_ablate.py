@@ -48,5 +48,6 @@ def test_a_pack_runs_as_an_array_and_its_table_is_gathered(cluster, tmp_path):
   assert len(list((out / "slurm").glob("runs-*_*.log"))) == 3  # a task each
   # The same as without SLURM, which finds that all is done but what failed.
   before = (out / "toy_pack/table.json").read_bytes()
+  (out / "toy_pack/table.json").unlink()
   subprocess.run([*map(str, words), "--out", str(out), "--part", "tables"], cwd=ROOT, check=False)
   assert (out / "toy_pack/table.json").read_bytes() == before
