@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from dalle_jax import cli, report
-from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper, table
+from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper, scenes, table, worker_process
 from dalle_jax.ablations.figures import Figures
 from dalle_jax.ablations.packs import Found, load
+from dalle_jax.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/support/toy_pack.py"
+PART = ["ablate", str(TOY), "--scale", "smoke", "--seeds", "1", "--part"]
 
 
 @pytest.fixture(autouse=True)
@@ -70,10 +72,54 @@ def test_a_directory_of_another_scale_is_refused(tmp_path, capsys):
   assert f"{tmp_path} holds ablations at scale tiny, not smoke: take another --out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"size": 1}'])
+def test_a_directory_whose_mark_is_damaged_is_refused(text, tmp_path, capsys):
+  (tmp_path / "ablations.json").write_text(text)
+  assert cli.main(["ablate", "last_layer", "--scale", "smoke", "--out", str(tmp_path)]) == 2
+  said = capsys.readouterr().err
+  assert f"{tmp_path}/ablations.json, which says the scale of what is there, is damaged" in said
+  assert said.count("\n") == 1
+
+
+def test_figures_that_cannot_be_written_are_told_in_one_line(data, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(worker_process, "Worker", type("Worker", (Fails,), {"cannot": "train"}))
+  (tmp_path / "toy_pack").touch()  # where their folder is to be
+  assert cli.main([*PART, "runs", "--data", str(data), "--out", str(tmp_path)]) == StorageError.exit_code
+  assert f"cannot write {tmp_path}/toy_pack/figures/plain-0.json (" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_slurm_that_is_not_there_is_told(tmp_path, capsys):
   argv = ["ablate", "last_layer", "--scale", "smoke", "--launcher", "slurm", "--out", str(tmp_path / "out")]
   assert cli.main(argv) == 2
   assert "--launcher slurm wants sbatch, which is not in PATH" in capsys.readouterr().err
+
+
+class Fails(worker_process.Worker):
+  """A worker that can't do one thing and says that it did the others."""
+
+  cannot, diverged = "", False
+
+  def ask(self, *, do, **asked):
+    return {"failed": "no room on the disk", "diverged": self.diverged} if do == self.cannot else {}
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  return scenes.provided(tmp_path_factory.mktemp("ablations"), "smoke", None, lambda what, done, total: None).path
+
+
+@pytest.mark.parametrize(
+  ("part", "cannot", "code"),
+  [("shared", "", 0), ("shared", "shared", 1), ("runs", "shared", 1), ("runs", "train", 1), ("runs", "measure", 1)],
+)
+def test_a_part_that_fails_says_why_and_ends_with_1(part, cannot, code, data, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(worker_process, "Worker", type("Worker", (Fails,), {"cannot": cannot}))
+  assert cli.main([*PART, part, "--data", str(data), "--out", str(tmp_path / "out")]) == code
+  assert ("failed: no room on the disk" in capsys.readouterr().err) == bool(code)
+
+
+def test_training_out_of_bounds_is_no_failure_of_a_part(data, tmp_path, monkeypatch):
+  monkeypatch.setattr(worker_process, "Worker", type("Worker", (Fails,), {"cannot": "train", "diverged": True}))
+  assert cli.main([*PART, "runs", "--data", str(data), "--out", str(tmp_path / "out")]) == 0
 
 
 def test_packs_are_listed_by_group(capsys):
@@ -127,7 +173,12 @@ def test_the_report_gathers_tables_on_one_page(results, capsys):
 
 @pytest.mark.parametrize(
   ("text", "says"),
-  [(None, "no table.json below"), ("{", "is damaged or no table"), ("{}", "is damaged or no table")],
+  [
+    (None, "no table.json below"),
+    ("{", "is damaged or no table"),
+    ("{}", "is damaged or no table"),
+    ('{"group": "text", "pack": "one", "title": "no more than that"}', "is damaged or no table"),
+  ],
 )
 def test_a_report_of_nothing_is_refused(text, says, tmp_path, capsys):
   if text is not None:

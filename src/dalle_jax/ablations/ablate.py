@@ -68,12 +68,19 @@ def bench(asked: Asked, progress: prepare.Progress) -> Bench:
   mark = asked.out / ABOUT
   try:
     asked.out.mkdir(parents=True, exist_ok=True)
-    if mark.is_file() and (told := json.loads(mark.read_text())["scale"]) != asked.scale:
+    if mark.is_file() and (told := _scale_of(mark)) != asked.scale:
       raise UserError(f"{asked.out} holds ablations at scale {told}, not {asked.scale}: take another --out")
     places.write(mark, json.dumps({"scale": asked.scale}).encode() + b"\n")
   except OSError as error:
     raise UserError(f"cannot write to {asked.out} ({error.strerror}): take another --out") from error
   return Bench(out=asked.out, data=scenes.provided(asked.out, asked.scale, asked.data, progress))
+
+
+def _scale_of(mark: Path) -> str:
+  try:
+    return str(json.loads(mark.read_text())["scale"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{mark}, which says the scale of what is there, is damaged: take another --out") from error
 
 
 def check_devices(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker) -> None:
@@ -84,9 +91,13 @@ def check_devices(asked: Asked, place: Bench, made: Sequence[Plan], worker: Work
       raise UserError(f"{plan.found.name} at scale {asked.scale}: {answer['failed']}")
 
 
-def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, shared_only: bool = False) -> None:
-  """Runs what is not there yet. What fails is written down, with its reason, and the rest goes on."""
+def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, shared_only: bool = False) -> bool:
+  """Runs what is not there yet. What fails is written down, with its reason, and the rest goes on.
+
+  Returns whether anything failed but by its training's going out of bounds.
+  """
   ready: dict[Path | None, str | None] = {None: None}  # what comes before, and why it could not be trained
+  failed = False
   for plan in made:
     todo = list(_todo(asked, place, plan))
     for done, (seed, names) in enumerate(todo):
@@ -95,6 +106,9 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
       if before not in ready:
         _say(f"{plan.found.name}: what comes before")
         ready[before] = worker.ask(**_words("shared", asked, place, plan, names)).get("failed")
+        if ready[before] is not None:
+          failed = True
+          _say(f"{plan.found.name}: what comes before failed: {ready[before]}")
       if shared_only:
         continue
       if ready[before] is not None:
@@ -103,12 +117,15 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
       _say(f"{plan.found.name}: run {done + 1} of {len(todo)}: {', '.join(names)}, seed {seed}")
       answer = worker.ask(**_words("train", asked, place, plan, names), seed=seed)
       if "failed" in answer:
+        failed = failed or not answer.get("diverged")
         _write_failed(place, plan, seed, names, Figures(**answer))
         continue
       for name in names:
         answer = worker.ask(**_words("measure", asked, place, plan, [name]), seed=seed)
         if "failed" in answer:
+          failed = True
           _write_failed(place, plan, seed, [name], Figures(**answer))
+  return failed
 
 
 def tables(asked: Asked, place: Bench, made: Sequence[Plan]) -> list[Table]:

@@ -143,16 +143,16 @@ def _run(given: Flags, packs: "tuple[Found, ...]") -> int:
   if given.launcher == "slurm":
     print("\n".join(slurm.submit(asked, place, made, given.sbatch)))
     return 0
-  worker = Worker()
+  worker, failed = Worker(), False
   try:
     if given.scale == "paper":
       ablate.check_devices(asked, place, made, worker)
     if given.part != "tables":
-      ablate.train(asked, place, made, worker, shared_only=given.part == "shared")
+      failed = ablate.train(asked, place, made, worker, shared_only=given.part == "shared")
   finally:
     worker.close()
   if given.part not in ("all", "tables") or given.seed is not None:
-    return 0
+    return int(failed)
   return _told(ablate.tables(asked, place, made), asked.out)
 
 
