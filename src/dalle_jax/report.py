@@ -39,7 +39,9 @@ def gather(directory: Path) -> list[tuple[Path, Table]]:
     try:
       table = json.loads(file.read_text())
       found.append(((table["group"], table["pack"], str(file)), file.parent, table))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+      alone = [(file.parent, table)]
+      index(alone, directory), page(alone, directory)  # so that what it lacks is told of this file
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise UserError(f"{file} is damaged or no table of `dalle ablate`: make it again with --part tables") from error
   if not found:
     raise UserError(f"no table.json below {directory}: run `dalle ablate PACK --out {directory}` first")

@@ -14,6 +14,7 @@ from dalle_jax import places
 from dalle_jax.ablations import arms, keys
 from dalle_jax.ablations.pack import Arm, Metric, Pack
 from dalle_jax.ablations.runs import Bench
+from dalle_jax.errors import StorageError
 from dalle_jax.experiment import Experiment
 
 
@@ -50,15 +51,20 @@ def file(out: Path, name: str, arm: str, seed: int) -> Path:
 
 
 def write(place: Path, of: str, found: Figures) -> None:
-  """Writes them under their key, whole or not at all."""
-  place.parent.mkdir(parents=True, exist_ok=True)
-  places.write(place, json.dumps({"key": of} | dataclasses.asdict(found), indent=1).encode() + b"\n")
+  """Writes them under their key, whole or not at all. Raises StorageError where that can't be done."""
+  try:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    places.write(place, json.dumps({"key": of} | dataclasses.asdict(found), indent=1).encode() + b"\n")
+  except OSError as error:
+    raise StorageError(f"cannot write {place} ({error.strerror or error})") from error
 
 
 def read(place: Path, of: str) -> Figures | None:
-  """Those of that key; None where there are none."""
+  """Those of that key; None where there are none. Raises StorageError where they can't be read."""
   try:
     found = json.loads(place.read_text())
-  except (FileNotFoundError, json.JSONDecodeError):
+  except (FileNotFoundError, NotADirectoryError, ValueError):
     return None
+  except OSError as error:
+    raise StorageError(f"cannot read {place} ({error.strerror or error})") from error
   return Figures(**{name: value for name, value in found.items() if name != "key"}) if found.get("key") == of else None
