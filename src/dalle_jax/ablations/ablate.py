@@ -177,10 +177,8 @@ def _read(place: Bench, plan: Plan, name: str, seed: int) -> Figures | None:
 
 
 def _write_failed(place: Bench, plan: Plan, seed: int, names: Sequence[str], found: Figures) -> None:
-  """Where files lie is no part of the reason: the table is the same wherever it was made."""
-  said = found.failed.replace(str(place.out.resolve()), "OUT").replace(str(place.out), "OUT")
-  found = dataclasses.replace(found, failed=said)
-  _say(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {said}")
+  found = found.anywhere(place.out)
+  _say(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {found.failed}")
   for name in names:
     figures.write(figures.file(place.out, plan.found.name, name, seed), _key(place, plan, name, seed), found)
 

@@ -20,10 +20,12 @@ from dalle_jax.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-  """values: by metric; failed: why there are none; diverged: whether because training went out of bounds, which
-  another try would too; made: commit, device and seconds, which depend on the day."""
+  """values: by metric; lacking: why there are none of those beside the deciding one; failed: why there are none at
+  all; diverged: whether because training health stopped it, which it would again; made: commit, device and seconds,
+  which depend on the day."""
 
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  lacking: Mapping[str, str] = dataclasses.field(default_factory=dict)
   failed: str | None = None
   diverged: bool = False
   made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -31,7 +33,18 @@ class Figures:
   @property
   def final(self) -> bool:
     """Whether another try would find nothing else."""
-    return self.failed is None or self.diverged
+    return self.diverged or (self.failed is None and not self.lacking)
+
+  def anywhere(self, out: Path) -> "Figures":
+    """Reasons without where files lie, which are no part of them: the table is the same wherever it was made."""
+    failed = self.failed and _without(self.failed, out)
+    return dataclasses.replace(
+      self, failed=failed, lacking={name: _without(said, out) for name, said in self.lacking.items()}
+    )
+
+
+def _without(said: str, out: Path) -> str:
+  return said.replace(str(out.resolve()), "OUT").replace(str(out), "OUT")
 
 
 def metrics(pack: Pack) -> tuple[Metric, ...]:

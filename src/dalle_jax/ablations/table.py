@@ -64,6 +64,7 @@ def _arms(pack: Pack, scale: str, measured: Mapping[str, BySeed], seeds: Sequenc
         },
         "better_than_first": paired and dataclasses.asdict(paired),
         "failed": {str(seed): mine[seed].failed for seed in mine if mine[seed].failed},
+        "lacking": {str(seed): dict(mine[seed].lacking) for seed in mine if mine[seed].lacking},
         "diverged": [seed for seed in mine if mine[seed].diverged],
         "missing": [seed for seed in seeds if seed not in mine],
       }
@@ -121,6 +122,8 @@ def notes(table: Table) -> list[str]:
     for seed, why in row["failed"].items():
       what = "training went out of bounds" if int(seed) in row["diverged"] else "failed"
       notes.append(f"- {row['arm']}, seed {seed}: {what}: {why}")
+    for seed, lacking in row.get("lacking", {}).items():
+      notes += [f"- {row['arm']}, seed {seed}: left out: {name}: {why}" for name, why in lacking.items()]
     if row["missing"]:
       notes.append(f"- {row['arm']}: not run yet at seed {', '.join(map(str, row['missing']))}")
   return notes

@@ -10,9 +10,9 @@ cause, is for the one who asked to report; with that one it ends too.
 """
 
 import ctypes
+import dataclasses
 import functools
 import json
-import math
 import os
 import signal
 import sys
@@ -22,8 +22,7 @@ from typing import Any
 import jax
 
 from dalle_jax import sharding
-from dalle_jax.ablations import arms, figures, packs, runs
-from dalle_jax.ablations.figures import Figures
+from dalle_jax.ablations import arms, figures, measured, packs, runs
 from dalle_jax.ablations.pack import Pack, Scale
 from dalle_jax.ablations.runs import Bench
 from dalle_jax.ablations.scenes import Data
@@ -81,13 +80,11 @@ def _measure(asked: dict[str, Any]) -> dict[str, Any]:
   bench, seed, arm = _bench(asked), asked["seed"], pack.arm(asked["arms"][0])
   experiment = experiments[arm.name]
   workdir = Workdir.open(bench.workdir(experiment, pack.stage, seed))
-  values = {metric.name: float(metric.measure(workdir, arm.setting, seed)) for metric in figures.metrics(pack)}
+  found = measured.measure(pack, workdir, arm.setting, seed).anywhere(bench.out)
+  for name, said in found.lacking.items():
+    print(f"{asked['name']}: {arm.name}, seed {seed}: left out: {name}: {said}", file=sys.stderr)
   trained = sum(seconds for what, seconds in workdir.times() if what == pack.stage)
-  made = {"trained_s": round(trained, 1)} | _here()
-  if odd := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
-    found = Figures(failed="; ".join(odd), diverged=True, made=made)
-  else:
-    found = Figures(values=values, made=made)
+  found = dataclasses.replace(found, made={"trained_s": round(trained, 1)} | _here())
   key = figures.key(bench, pack, experiment, arm, seed)
   figures.write(figures.file(bench.out, asked["name"], arm.name, seed), key, found)
   return {}
@@ -111,13 +108,7 @@ def _bench(asked: dict[str, Any]) -> Bench:
 
 
 def _why(error: Exception) -> dict[str, Any]:
-  said = " ".join(str(error).split())[:300] or type(error).__name__
-  known = hasattr(error, "exit_code")
-  return {
-    "failed": said if known else f"{type(error).__name__}: {said}",
-    "diverged": isinstance(error, TrainingUnhealthy),
-    "made": _here(),
-  }
+  return {"failed": measured.why(error), "diverged": isinstance(error, TrainingUnhealthy), "made": _here()}
 
 
 def _here() -> dict[str, Any]:
