@@ -19,7 +19,14 @@ class Found:
   def name(self) -> str:
     return self.file.stem
 
+  @property
+  def told(self) -> str:
+    """The file as it lies in the project, or of another the name alone: where that is differs between machines."""
+    own = self.file.resolve().parts[-len(FOLDER.parts) - 1 : -1] == FOLDER.parts
+    return (FOLDER / self.file.name).as_posix() if own else self.file.name
+
 
 def load(file: Path) -> Found:
-  """The file's pack, which may import what lies beside the project's packs and experiments. Raises UserError."""
-  return Found(file, experiment.made_by(file, Pack, also=(FOLDER, FOLDER.parent)))
+  """The file's pack, which may import what lies beside it and one directory up, or beside the project's packs and
+  experiments. Raises UserError."""
+  return Found(file, experiment.made_by(file, Pack, also=(file.resolve().parent.parent, FOLDER, FOLDER.parent)))
