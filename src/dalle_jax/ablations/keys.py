@@ -10,16 +10,24 @@ import json
 from typing import Any
 
 from dalle_jax import __version__, config
+from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.experiment import Experiment
+from dalle_jax.run import reads_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def earlier(experiment: Experiment, stage: str) -> Experiment | None:
-  """The stages before one, which all arms and seeds share where they agree in them, at seed 0; None where none is."""
+  """The stages before one, which all arms and seeds share where they agree in them, at seed 0; None where none is.
+
+  Its tokenizer is that of all where no stage reads text: arms that read text in other ways share these stages too.
+  """
   names = list(experiment.stages)
   before = {name: experiment.stages[name] for name in names[: names.index(stage)]}
-  return dataclasses.replace(experiment, name="shared", data="", seed=0, stages=before) if before else None
+  if not before:
+    return None
+  words = experiment.tokenizer if any(reads_text(each) for each in before.values()) else TokenizerConfig()
+  return dataclasses.replace(experiment, name="shared", data="", seed=0, tokenizer=words, stages=before)
 
 
 def run(experiment: Experiment, stage: str, seed: int) -> Experiment:
