@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_a_pack_s_own_mistake_is_told_with_its_line(text, says, tmp_path, capsys
   (tmp_path / "mine.py").write_text(text)
   assert cli.main(["ablate", str(tmp_path / "mine.py"), "--out", str(tmp_path / "out")]) == 2
   assert says in capsys.readouterr().err
+
+
+def test_a_pack_is_found_with_what_it_imports_from_any_directory_and_told_alike(tmp_path, monkeypatch):
+  near, far = Path("experiments/ablations/mix.py"), ROOT / "experiments/ablations/mix.py"
+  assert load(near).told == "experiments/ablations/mix.py"
+  monkeypatch.chdir(tmp_path)
+  for name in ("bases", "dalle_12b", "dvae_256"):
+    monkeypatch.delitem(sys.modules, name)  # imported anew
+  assert load(far).told == "experiments/ablations/mix.py"
 
 
 def test_a_directory_of_another_scale_is_refused(tmp_path, capsys):
@@ -141,8 +151,10 @@ def results(tmp_path):
   found = load(TOY)
   figures = {arm.name: measured(1.0, 1.1, 1.2) for arm in found.pack.arms}
   figures |= {"slow": measured(2.0, 2.1, 2.21), "fails": {0: Figures(failed="it <broke>")}}
-  built = table.build(Found(TOY, found.pack), "smoke", figures, (0, 1, 2))
-  table.write(tmp_path / "toy_pack", built, "by hand\n")
+  figures["a bit more"][0] = Figures(values={"loss": 1.0}, lacking={"CLIP score": "no CLIP"})
+  data = {"name": "drawn", "digest": 64 * "a", "splits": {"train": 1000, "test": 16}}
+  built = table.build(Found(TOY, found.pack), "smoke", data, figures, (0, 1, 2))
+  table.write(tmp_path / "toy_pack", built, table.how(found, "smoke", Path("my/data"), figures))
   return tmp_path, built
 
 
@@ -155,6 +167,11 @@ def test_the_table_says_who_is_better_by_how_much_and_what_failed(results):
   assert "| slow | 2.103 [1.842, 2.364] | -1.003 [-1.018, -0.989] |" in text
   assert "- fails, seed 0: failed: it <broke>" in text
   assert "- fails: not run yet at seed 1, 2" in text
+  assert "- a bit more, seed 0: left out: CLIP score: no CLIP" in text
+  assert f"Data drawn: 1,000 of train, 16 of test; digest {16 * 'a'}." in text
+  assert built["file"] == "toy_pack.py"
+  how = (out / "toy_pack/how.md").read_text()
+  assert how.startswith("`dalle ablate toy_pack.py --scale smoke --seeds 3 --data my/data`\n")
 
 
 def test_the_report_gathers_tables_on_one_page(results, capsys):

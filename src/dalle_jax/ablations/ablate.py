@@ -130,13 +130,13 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
 
 def tables(asked: Asked, place: Bench, made: Sequence[Plan]) -> list[Table]:
   """Writes each pack's table and plot from what there is, and returns the tables."""
-  found = []
+  found, data = [], place.data.told()
   for plan in made:
     measured = {name: dict(_measured(asked, place, plan, name)) for name in plan.experiments}
     folder = asked.out / plan.found.name
-    built = table.build(plan.found, asked.scale, measured, asked.seeds)
+    built = table.build(plan.found, asked.scale, data, measured, asked.seeds)
     try:
-      table.write(folder, built, table.how(plan.found, asked.scale, measured))
+      table.write(folder, built, table.how(plan.found, asked.scale, asked.data, measured))
       plot.write(folder, built)
       if runs := _finished(asked, place, plan, measured):
         for each in plan.found.pack.plots:

@@ -26,6 +26,12 @@ class Data:
   path: Path
   digest: str
 
+  def told(self) -> dict[str, Any]:
+    """Which it is, wherever it lies: its name, its digest and the size of each split."""
+    prepared = open_prepared(self.path)
+    splits = {name: len(prepared.source(name)) for name in prepared.splits}
+    return {"name": prepared.name, "digest": self.digest, "splits": splits}
+
 
 def provided(out: Path, scale: str, given: Path | None, progress: prepare.Progress) -> Data:
   """The data in the directory `given`, or the scale's own scenes in OUT/data, drawn if they are not there.

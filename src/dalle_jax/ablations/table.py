@@ -19,8 +19,10 @@ from dalle_jax.ablations.verdict import BySeed
 Table = dict[str, Any]
 
 
-def build(found: Found, scale: str, measured: Mapping[str, BySeed], seeds: Sequence[int]) -> Table:
-  """What the figures say. measured: by arm and seed; what is not there yet is left out."""
+def build(
+  found: Found, scale: str, data: Mapping[str, Any], measured: Mapping[str, BySeed], seeds: Sequence[int]
+) -> Table:
+  """What the figures say. data: what tells which it was; measured: by arm and seed; what is not there yet is left out."""
   pack = found.pack
   paper, control = measured[pack.arms[0].name], measured[pack.control]
   seen = verdict.detected(pack.metric, paper, control, seeds)
@@ -28,11 +30,12 @@ def build(found: Found, scale: str, measured: Mapping[str, BySeed], seeds: Seque
   gap = verdict.difference(pack.metric, paper, control)
   return {
     "pack": found.name,
-    "file": found.file.as_posix(),
+    "file": found.told,
     "title": pack.title,
     "group": pack.group,
     "paper": dataclasses.asdict(pack.paper),
     "scale": scale,
+    "data": dict(data),
     "seeds": list(seeds),
     "metric": {name: getattr(pack.metric, name) for name in ("name", "unit", "smallest", "lower")},
     "also": [{name: getattr(metric, name) for name in ("name", "unit", "lower")} for metric in pack.also],
@@ -88,6 +91,7 @@ def markdown(table: Table) -> str:
     f"Scale {table['scale']}, seeds {', '.join(map(str, table['seeds']))}. Decided by {unit} ({better} is better); "
     f"a difference of {metric['smallest']:g} would matter. Intervals: 95 %, Student's t over seeds.",
     "",
+    *([_data(table["data"]), ""] if "data" in table else []),
     *_rows(
       ["claim", "verdict", "difference", "because"],
       [[v["claim"], f"**{v['verdict']}**", interval(v["difference"]), v["why"]] for v in table["verdicts"]],
@@ -104,6 +108,11 @@ def markdown(table: Table) -> str:
     *notes(table),
   ]
   return "\n".join(lines).rstrip() + "\n"
+
+
+def _data(data: Mapping[str, Any]) -> str:
+  splits = ", ".join(f"{count:,} of {name}" for name, count in data["splits"].items())
+  return f"Data {data['name']}: {splits}; digest {data['digest'][:16]}."
 
 
 def _row(table: Table, row: Mapping[str, Any]) -> list[str]:
@@ -143,13 +152,13 @@ def interval(found: Mapping[str, Any] | None) -> str:
   return f"{found['mean']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
 
 
-def how(found: Found, scale: str, measured: Mapping[str, BySeed]) -> str:
-  """Where the figures were made, and in what time."""
+def how(found: Found, scale: str, data: Path | None, measured: Mapping[str, BySeed]) -> str:
+  """Where the figures were made, and in what time. data: what was given in place of the scale's own."""
   made = {(arm, seed): each.made for arm, by in measured.items() for seed, each in by.items() if each.made}
   devices, commits = ([*dict.fromkeys(str(m[name]) for m in made.values())] for name in ("device", "commit"))
   seeds = max((len(by) for by in measured.values()), default=0)
   lines = [
-    f"`dalle ablate {found.file.as_posix()} --scale {scale} --seeds {seeds}`",
+    f"`dalle ablate {found.told} --scale {scale} --seeds {seeds}{f' --data {data}' if data else ''}`",
     "",
     f"Commit {', '.join(commits) or 'unknown'}; {', '.join(devices) or 'unknown'}.",
     "",
