@@ -43,7 +43,7 @@ def test_a_figure_beside_the_deciding_one_is_left_out_with_its_reason_and_the_re
   assert got.values == {"decides": 1.5, "two": 2.5}
   assert got.lacking == {"one": "one is inf", "three": "KeyError: 'loss'", "four": "no CLIP"}
   assert (got.failed, got.diverged, got.final) == (None, False, False)
-  assert found(1.5, two=2.5).final
+  assert found(1.5, two=2.5, four=UserError("no CLIP")).final  # as it would be again
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])

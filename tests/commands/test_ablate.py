@@ -6,15 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dalle_jax import cli, report
 from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper, scenes, table, worker_process
 from dalle_jax.ablations.figures import Figures
 from dalle_jax.ablations.packs import Found, load
-from dalle_jax.errors import StorageError
+from dalle_jax.data.prepared import open_prepared
+from dalle_jax.errors import StorageError, UserError
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/support/toy_pack.py"
+JUDGED = ("rerank", "temperature", "top_k_p", "guidance", "caption_repetition", "weight_decay", "blur")
 PART = ["ablate", str(TOY), "--scale", "smoke", "--seeds", "1", "--part"]
 
 
@@ -112,6 +115,7 @@ class Fails(worker_process.Worker):
   def ask(self, *, do, **asked):
     return {"failed": "no room on the disk", "diverged": self.diverged} if do == self.cannot else {}
 
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
   return scenes.provided(tmp_path_factory.mktemp("ablations"), "smoke", None, lambda what, done, total: None).path
@@ -125,6 +129,43 @@ def test_a_part_that_fails_says_why_and_ends_with_1(part, cannot, code, data, tm
   monkeypatch.setattr(worker_process, "Worker", type("Worker", (Fails,), {"cannot": cannot}))
   assert cli.main([*PART, part, "--data", str(data), "--out", str(tmp_path / "out")]) == code
   assert ("failed: no room on the disk" in capsys.readouterr().err) == bool(code)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  """Prepared pictures of one's own: no claims, one split."""
+  place = tmp_path_factory.mktemp("photos")
+  (place / "folder").mkdir()
+  for i in range(20):
+    Image.new("RGB", (32, 32), (i, 0, 0)).save(place / f"folder/{i}.png")
+    (place / f"folder/{i}.txt").write_text("a picture\n")
+  assert cli.main(["data", "prepare", str(place / "folder"), "--out", str(place / "data")]) == 0
+  return place / "data"
+
+
+def test_data_that_lacks_what_decides_is_refused_before_anything_is_trained(photos, tmp_path, capsys):
+  out = tmp_path / "out"
+  assert cli.main(["ablate", "pads_unseen", "--scale", "smoke", "--data", str(photos), "--out", str(out)]) == 2
+  said = capsys.readouterr().err
+  assert said.startswith("dalle: pads_unseen, image loss, test_pairs: the data has no split 'test_pairs'; it has ")
+  assert said.count("\n") == 1
+  assert [file.name for file in out.iterdir()] == ["ablations.json"]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_packs_of_what_is_drawn_want_captions_that_claim_something(name, data, photos):
+  check = load(Path(f"experiments/ablations/{name}.py")).pack.metric.check
+  check(open_prepared(data))
+  with pytest.raises(UserError, match="this data has captions without claims"):
+    check(open_prepared(photos))
+
+
+def test_data_that_lacks_a_figure_beside_is_told_and_taken(photos, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(worker_process, "Worker", Fails)
+  argv = ["ablate", "bpe_dropout", "--scale", "smoke", "--part", "shared", "--data", str(photos)]
+  assert cli.main([*argv, "--out", str(tmp_path / "out")]) == 0
+  told = "bpe_dropout, image loss, test_pairs: the data has no split 'test_pairs'"
+  assert capsys.readouterr().err.startswith(told)
 
 
 def test_training_out_of_bounds_is_no_failure_of_a_part(data, tmp_path, monkeypatch):

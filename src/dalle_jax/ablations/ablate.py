@@ -15,6 +15,7 @@ from dalle_jax.ablations.runs import Bench
 from dalle_jax.ablations.table import Table
 from dalle_jax.ablations.worker_process import Worker
 from dalle_jax.data import prepare
+from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Experiment
 from dalle_jax.workdir import Workdir
@@ -83,6 +84,21 @@ def _scale_of(mark: Path) -> str:
     raise UserError(f"{mark}, which says the scale of what is there, is damaged: take another --out") from error
 
 
+def check_data(place: Bench, made: Sequence[Plan]) -> None:
+  """Says which figures will be left out, as the data lacks what they are of; raises UserError for a deciding one."""
+  prepared = open_prepared(place.data.path)
+  for plan in made:
+    pack = plan.found.pack
+    for metric in figures.metrics(pack):
+      try:
+        metric.check(prepared)
+      except UserError as error:
+        said = f"{plan.found.name}, {metric.name}: {error}"
+        if metric is pack.metric:
+          raise UserError(f"{said}: take other --data, or leave the pack out") from error
+        _say(f"{said}: it will be left out")
+
+
 def check_devices(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker) -> None:
   """Raises UserError where an arm's mesh can't be made of the devices that are here."""
   for plan in made:
@@ -131,12 +147,13 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
 def tables(asked: Asked, place: Bench, made: Sequence[Plan]) -> list[Table]:
   """Writes each pack's table and plot from what there is, and returns the tables."""
   found, data = [], place.data.told()
+  given = None if asked.data is None or place.data.path == (asked.out / "data").resolve() else asked.data
   for plan in made:
     measured = {name: dict(_measured(asked, place, plan, name)) for name in plan.experiments}
     folder = asked.out / plan.found.name
     built = table.build(plan.found, asked.scale, data, measured, asked.seeds)
     try:
-      table.write(folder, built, table.how(plan.found, asked.scale, asked.data, measured))
+      table.write(folder, built, table.how(plan.found, asked.scale, given, measured))
       plot.write(folder, built)
       if runs := _finished(asked, place, plan, measured):
         for each in plan.found.pack.plots:

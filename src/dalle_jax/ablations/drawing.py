@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from dalle_jax import evaluate
 from dalle_jax.data import judge
-from dalle_jax.data.prepared import open_prepared
+from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_score, examples
 from dalle_jax.evaluation.readings import read_groups
@@ -25,6 +25,7 @@ from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.workdir import Workdir
 
+NO_CLAIMS = "pictures are judged by what their captions say, and this data has captions without claims"
 NO_CLIP = "this figure looks through CLIP, and the pack's base trains none: take bases.clip"
 
 
@@ -80,7 +81,7 @@ def drawn(path: Path, step: int, seed: int, how: Drawing) -> Drawn:
   drawer, words = of_run(path, step), workdir.tokenizer()
   asked = held_out(workdir, how.captions)
   if asked.claims is None:
-    raise UserError("pictures are judged by what their captions say, and this data has captions without claims")
+    raise UserError(NO_CLAIMS)
   text_CT = np.stack([words.ids(said) for said in told(workdir, asked, how)])
   if how.shuffled:
     text_CT = np.roll(text_CT, 1, axis=0)
@@ -116,6 +117,12 @@ def held_out(workdir: Workdir, most: int) -> examples.Examples:
   split = examples.held_out_split(prepared, None)
   count = min(most, max(2, len(prepared.source(split)) // 4))
   return examples.first(prepared, split, count, size=side(workdir), words=workdir.tokenizer())
+
+
+def check(prepared: Prepared) -> None:
+  """Raises UserError where captions come with no claims to be judged by, as far as the first one shows."""
+  if not prepared.source(examples.held_out_split(prepared, None))[0]["attributes"]:
+    raise UserError(NO_CLAIMS)
 
 
 def told(workdir: Workdir, asked: examples.Examples, how: Drawing) -> list[str]:

@@ -20,12 +20,13 @@ from dalle_jax.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-  """values: by metric; lacking: why there are none of those beside the deciding one; failed: why there are none at
-  all; diverged: whether because training health stopped it, which it would again; made: commit, device and seconds,
-  which depend on the day."""
+  """values: by metric; lacking: why there are none of those beside the deciding one; again: whether another try may
+  find them; failed: why there are none at all; diverged: whether because training health stopped it, which it would
+  again; made: commit, device and seconds, which depend on the day."""
 
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   lacking: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  again: bool = False
   failed: str | None = None
   diverged: bool = False
   made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -33,7 +34,7 @@ class Figures:
   @property
   def final(self) -> bool:
     """Whether another try would find nothing else."""
-    return self.diverged or (self.failed is None and not self.lacking)
+    return self.diverged or (self.failed is None and not self.again)
 
   def anywhere(self, out: Path) -> "Figures":
     """Reasons without where files lie, which are no part of them: the table is the same wherever it was made."""

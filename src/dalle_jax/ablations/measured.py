@@ -14,7 +14,7 @@ def measure(pack: Pack, workdir: Workdir, setting: Any, seed: int) -> Figures:
 
   Raises what the deciding metric raises, and UserError where it is not finite.
   """
-  values, lacking = {pack.metric.name: _finite(pack.metric, workdir, setting, seed)}, {}
+  values, lacking, again = {pack.metric.name: _finite(pack.metric, workdir, setting, seed)}, {}, False
   for metric in pack.also:
     try:
       values[metric.name] = _finite(metric, workdir, setting, seed)
@@ -22,7 +22,8 @@ def measure(pack: Pack, workdir: Workdir, setting: Any, seed: int) -> Figures:
       raise
     except Exception as error:
       lacking[metric.name] = why(error)
-  return Figures(values=values, lacking=lacking)
+      again = again or not isinstance(error, UserError)  # which the run and its data are the reason of
+  return Figures(values=values, lacking=lacking, again=again)
 
 
 def why(error: Exception) -> str:

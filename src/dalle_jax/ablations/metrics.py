@@ -16,7 +16,7 @@ import numpy as np
 from dalle_jax import evaluate
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.data.images import CentreCrop
-from dalle_jax.data.prepared import open_prepared
+from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples, reconstruction, report
 from dalle_jax.objectives.first_stage import FirstStage
@@ -107,7 +107,10 @@ def _loss(name: str, unit: str, smallest: float, stage: str, key: str, split: st
     del setting, seed
     return _losses(workdir.path, stage, workdir.step(stage), split)[key]
 
-  return Metric(name=name, unit=unit, smallest=smallest, measure=measure)
+  def check(prepared: Prepared) -> None:
+    examples.held_out_split(prepared, split)
+
+  return Metric(name=name, unit=unit, smallest=smallest, measure=measure, check=check)
 
 
 def _bound(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dalle_jax.data.prepared import Prepared
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Experiment
 from dalle_jax.workdir import Workdir
@@ -30,7 +31,8 @@ class Metric:
   """A figure of a finished run.
 
   measure: of the run's workdir, the arm's setting and the run's seed, in `unit`; smallest: the least difference between
-  two arms that would matter; lower: whether less is better.
+  two arms that would matter; lower: whether less is better; check: raises UserError, in one line, for data that lacks
+  what is measured, before anything is trained.
   """
 
   name: str
@@ -38,6 +40,7 @@ class Metric:
   smallest: float
   measure: Callable[[Workdir, Any, int], float]
   lower: bool = True
+  check: Callable[[Prepared], None] = lambda prepared: None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

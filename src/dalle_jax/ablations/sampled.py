@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from dalle_jax.ablations.drawing import NO_CLIP, Drawing, Drawn, drawn, of_run, side
+from dalle_jax.ablations.drawing import NO_CLIP, Drawing, Drawn, check, drawn, of_run, side
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import UserError
@@ -67,7 +67,8 @@ def fd_clip(*, smallest: float) -> Metric:
     images_NHWC = images_CSHWC.reshape(-1, *images_CSHWC.shape[2:])
     return frechet.between(_statistics(of_run(*run), images_NHWC, how.blur), _of_real(*run, how.blur))
 
-  return Metric(name="Frechet distance in CLIP's space", unit="of unit vectors", smallest=smallest, measure=measure)
+  name = "Frechet distance in CLIP's space"
+  return Metric(name=name, unit="of unit vectors", smallest=smallest, measure=measure, check=check)
 
 
 def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing], float], *, lower: bool) -> Metric:
@@ -75,7 +76,7 @@ def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing]
     how = setting or Drawing()
     return of(drawn(workdir.path, workdir.step(STAGE), seed, how.draw()), how)
 
-  return Metric(name=name, unit=unit, smallest=smallest, measure=measure, lower=lower)
+  return Metric(name=name, unit=unit, smallest=smallest, measure=measure, lower=lower, check=check)
 
 
 @functools.lru_cache(maxsize=8)

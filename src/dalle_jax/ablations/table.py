@@ -22,7 +22,7 @@ Table = dict[str, Any]
 def build(
   found: Found, scale: str, data: Mapping[str, Any], measured: Mapping[str, BySeed], seeds: Sequence[int]
 ) -> Table:
-  """What the figures say. data: what tells which it was; measured: by arm and seed; what is not there yet is left out."""
+  """What the figures say. data: which it was; measured: by arm and seed; what is not there yet is left out."""
   pack = found.pack
   paper, control = measured[pack.arms[0].name], measured[pack.control]
   seen = verdict.detected(pack.metric, paper, control, seeds)

@@ -11,8 +11,8 @@ t at 95 % with one degree of freedom less than there are seeds. With `smallest`,
 
 An arm whose training went out of bounds at every seed is worse than one that never did, with no interval needed. Where
 it did so at some seeds alone, or on both sides, the seeds that both have are too few for more than "can't tell", and
-without an interval of them there is no verdict. None of these is a verdict unless the control, known to be worse than the paper's way, is found to be worse: then all
-that can be said is that the pack does not see such differences.
+without an interval of them there is no verdict. None of these is a verdict unless the control, known to be worse than
+the paper's way, is found to be worse: then all that can be said is that the pack does not see such differences.
 
 S seeds.
 """

@@ -140,6 +140,8 @@ def _run(given: Flags, packs: "tuple[Found, ...]") -> int:
       print(f"what an arm takes, which docs/plans/README.md has for some topologies: {PLAN} {stage}")
   with progress.shown() as tell:
     place = ablate.bench(asked, tell)
+  if given.part != "tables":
+    ablate.check_data(place, made)
   if given.launcher == "slurm":
     print("\n".join(slurm.submit(asked, place, made, given.sbatch)))
     return 0
