@@ -139,6 +139,7 @@ def test_other_figures_of_the_same_pictures_draw_nothing_anew(place, whole, monk
   assert {each.figure.of for each in found.measured if each.figure.metric == "composition"} == {"drawn", "real"}
 
 
+@pytest.mark.slow
 def test_a_caption_is_drawn_as_it_is_among_more(place, tmp_path):
   codes, rows = {}, {}
   for n in (5, 8):

@@ -407,6 +407,7 @@ def test_sizes_that_do_not_fit_are_refused_in_one_line(wrong, message):
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_codes_are_drawn_as_often_as_they_are_likely():
   cfg = dvae.Config(image=4, vocab=5, hidden=4, groups=2, blocks=1, code_dim=4)
   images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)), jnp.uint8)

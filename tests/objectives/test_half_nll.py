@@ -120,6 +120,7 @@ def shifted(scales, at, by):
   return Scales(scales.log2_S.at[at].add(by), scales.since_S)
 
 
+@pytest.mark.slow
 def test_an_overflow_lowers_the_scale_of_its_own_branch_alone_where_there_is_a_filter():
   np.testing.assert_allclose(overflowing(HALF, 2), [1e-3, 1e-3, -0.5, 1e-3], atol=1e-5)
   unfiltered = replace(HALF, scales=replace(HALF.scales, filters=False))
