@@ -1,6 +1,8 @@
 """The embedded data that packs train on at each scale, drawn once for all of them."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from dalle_jax.data.prepared import open_prepared
 from dalle_jax.data.scenes_source import Scenes
 from dalle_jax.errors import UserError
 
+TOLD = 256  # examples of each split
 SPLITS = ("valid", "test", "test_pairs")
 SCENES: Mapping[str, Mapping[str, int]] = {
   "smoke": {"train": 64} | dict.fromkeys(SPLITS, 16),
@@ -27,10 +30,18 @@ class Data:
   digest: str
 
   def told(self) -> dict[str, Any]:
-    """Which it is, wherever it lies: its name, its digest and the size of each split."""
+    """Which it is, wherever and whenever it was written: its name, the size of each split, and SHA-256 of both and of
+    the first examples of each. (The same examples are not the same bytes in files: records hold them in any order.)"""
     prepared = open_prepared(self.path)
-    splits = {name: len(prepared.source(name)) for name in prepared.splits}
-    return {"name": prepared.name, "digest": self.digest, "splits": splits}
+    sources = {name: prepared.source(name) for name in prepared.splits}
+    splits = {name: len(source) for name, source in sources.items()}
+    sha = hashlib.sha256(json.dumps([prepared.name, splits]).encode())
+    for source in sources.values():
+      for row in range(min(TOLD, len(source))):
+        example = source[row]
+        sha.update(example["image"].tobytes())
+        sha.update(json.dumps([example[name] for name in ("captions", "key", "attributes")]).encode())
+    return {"name": prepared.name, "digest": sha.hexdigest(), "splits": splits}
 
 
 def provided(out: Path, scale: str, given: Path | None, progress: prepare.Progress) -> Data:
