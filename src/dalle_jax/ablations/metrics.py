@@ -40,11 +40,6 @@ def text_loss(*, smallest: float, stage: str = "transformer", pads: bool = False
   return _loss(f"text loss {name}, held out", "nats a token", smallest, stage, key)
 
 
-def whole_loss(*, smallest: float, stage: str = "transformer") -> Metric:
-  """Held-out loss as the stage's objective weighs it: for arms that weigh alike."""
-  return _loss("loss, held out", "nats a token", smallest, stage, "loss")
-
-
 def training_loss(*, smallest: float, stage: str = "transformer", key: str = "loss", unit: str = "nats") -> Metric:
   """Mean of a training metric over the last tenth of the run's lines of metrics.jsonl."""
 
