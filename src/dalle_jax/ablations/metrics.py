@@ -14,14 +14,13 @@ import jax
 import numpy as np
 
 from dalle_jax import evaluate
+from dalle_jax.ablations import logged
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import open_prepared
-from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples, reconstruction, report
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.sampling.devices import Devices
-from dalle_jax.training import metrics as log
 from dalle_jax.workdir import Workdir
 
 EXAMPLES = 512
@@ -41,14 +40,12 @@ def text_loss(*, smallest: float, stage: str = "transformer", pads: bool = False
 
 
 def training_loss(*, smallest: float, stage: str = "transformer", key: str = "loss", unit: str = "nats") -> Metric:
-  """Mean of a training metric over the last tenth of the run's lines of metrics.jsonl."""
+  """Mean of a training metric over the last tenth of the run's lines; of lines not finite see `logged.mean`."""
 
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
     del setting, seed
-    rows = [row[key] for row in log.read(workdir.path / stage / "metrics.jsonl") if row.get(key) is not None]
-    if not rows:
-      raise UserError(f"{workdir} has no {key} in {stage}/metrics.jsonl")
-    return float(np.mean(rows[-max(1, round(LAST * len(rows))) :]))
+    lines = logged.column(workdir, stage, key)
+    return logged.mean(lines[-max(1, round(LAST * len(lines))) :])
 
   name = f"{key.replace('_', ' ')}, the last tenth of training"
   return Metric(name=name, unit=unit, smallest=smallest, measure=measure)
