@@ -124,14 +124,15 @@ def _codes(
 
 @functools.lru_cache(maxsize=2)
 def _losses(path: Path, stage: str, step: int, split: str | None) -> dict[str, float]:
-  """A stage's held-out losses, in batches of the size it was trained with."""
+  """A stage's held-out losses, in batches of the size it was trained with, over the mesh that it was trained on."""
   del step
   workdir = Workdir.open(path)
-  prepared = open_prepared(workdir.experiment().data)
+  prepared, devices = open_prepared(workdir.experiment().data), evaluate.over(workdir, workdir.experiment().mesh)
   split = examples.held_out_split(prepared, split)
-  stages = evaluate.load(workdir)
+  stages = evaluate.load(workdir, devices)
   chosen = {name: each for name, each in stages.items() if name == stage or isinstance(each.objective, FirstStage)}
-  return report.held_out_losses(chosen, prepared, split, workdir.tokenizer(), lambda what, done, total: None)[stage]
+  told = lambda what, done, total: None  # noqa: E731
+  return report.held_out_losses(chosen, prepared, split, workdir.tokenizer(), told, devices)[stage]
 
 
 @functools.lru_cache(maxsize=2)
