@@ -552,7 +552,7 @@ TABLE = (
   ("stages.*.examples.captions", lambda value: not value, lambda *args: _captions(*args)),
   ("stages.*.examples.crops", unless_none(plus(3), 2), batch),
   ("stages.*.examples.dir", to("another"), encoded_elsewhere),
-  ("stages.*.examples.sampled", to(True), batch),
+  ("stages.*.examples.sampled", to(True), lambda *args: _sampled(*args)),
   ("stages.*.examples.near_misses", lambda value: not value, lambda *args: _near_misses(*args)),
   ("stages.*.examples.drop_captions", plus(0.6), lambda *args: _drop_captions(*args)),
   # The objectives.
@@ -659,6 +659,14 @@ def _near_misses(world, whole, path, new):
   """More captions in CLIP's batches; where nothing reads them, they are refused."""
   clip = isinstance(whole.stages[path.split(".")[1]].objective, ClipContrastive)
   return (batch if clip else refused)(world, whole, path, new)
+
+
+def _sampled(world, whole, path, new):
+  """Other codes, of a dVAE by the published objective; where they have no probabilities, it is refused."""
+  assert refused(world, whole, path, new)[1]
+  model = whole.stages["dvae"].objective.model
+  elbo = DvaeElbo(model=model, kl=Constant(0.0), temperature=Constant(1.0))
+  return batch(world, put(whole, "stages.dvae.objective", elbo), path, new)
 
 
 def _drop_captions(world, whole, path, new):

@@ -17,10 +17,12 @@ from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
 from dalle_jax.errors import StorageError, UserError
 from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, differences, dvae_stage, load
-from dalle_jax.models import clip, dvae, transformer
+from dalle_jax.models import clip, dvae, transformer, vq
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
+from dalle_jax.objectives.patch_dvae import PatchDvae
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.objectives.vq import VqVae
 from dalle_jax.schedules import Constant
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.optimizers import AdamW
@@ -164,6 +166,16 @@ def test_what_fits_together_is_accepted():
   assert dvae_stage(experiment(clip=ranker())) is None
   experiment(dvae=dvae_stage_of(), clip=ranker(Codes(), own=VAE))
   experiment(dvae=dvae_stage_of(), transformer=prior(Pictures(crop=Stage2Crop(size=16), captions=True), own=VAE))
+
+
+@pytest.mark.parametrize("objective", [VqVae(model=vq.VqConfig(**vars(VAE))), PatchDvae(model=VAE, patches_from=8)])
+def test_codes_are_drawn_by_the_probabilities_of_the_published_objective_alone(objective):
+  stages = {"dvae": dvae_stage_of(), "transformer": prior(Codes(sampled=True))}
+  experiment(**stages)
+  own = replace(stages["dvae"], objective=objective)
+  experiment(dvae=own, transformer=prior(Codes()))
+  with pytest.raises(UserError, match=f"^stage transformer wants codes drawn, and {type(objective).__name__} gives"):
+    experiment(dvae=own, transformer=prior(Codes(sampled=True)))
 
 
 NO_CAPTIONS = Pictures(crop=Stage2Crop(size=16))

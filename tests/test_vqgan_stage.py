@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import vqgan_files
 
-from dalle_jax import config, convert_files, evaluate, run, sharding, step_shapes
+from dalle_jax import cli, config, convert_files, evaluate, run, sharding, step_shapes
 from dalle_jax.convert import weights
 from dalle_jax.data.captioned_scenes import Config as Captioned
 from dalle_jax.data.captions import TokenizerConfig
@@ -27,6 +27,7 @@ from dalle_jax.objectives.first_stage import FrozenVqgan
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.schedules import Constant
 from dalle_jax.training.optimizers import AdamW
+from dalle_jax.workdir import Workdir
 
 MODEL = vqgan_files.SMALL
 WORDS = TokenizerConfig(vocab=320, length=96, spaces=False)
@@ -95,8 +96,29 @@ def test_a_vqgan_that_is_not_frozen_is_told_how_to_be():
 
 
 def test_its_codes_are_not_drawn():
-  with pytest.raises(UserError, match="stage transformer has sampled, and a VQGAN gives its codes no probabilities"):
+  with pytest.raises(UserError, match="stage transformer wants codes drawn, and FrozenVqgan gives them no probab"):
     experiment("somewhere", examples=Codes(sampled=True))
+
+
+def test_nor_are_they_where_they_are_encoded_by_hand(tmp_path, capsys):
+  prepare(Scenes(Captioned(train=2, valid=1, test=1, test_pairs=1)), tmp_path / "data")
+  Workdir.claim(tmp_path / "run", experiment("somewhere", data=tmp_path / "data"))
+  asked = [
+    "data",
+    "encode",
+    tmp_path / "data",
+    "--dvae",
+    tmp_path / "run",
+    "--out",
+    tmp_path / "out",
+    "--sampled",
+    "True",
+  ]
+  assert cli.main([str(word) for word in asked]) == 2
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1
+  assert f"encoding by {tmp_path / 'run'} wants codes drawn, and FrozenVqgan gives them no probabilities" in said
+  assert not (tmp_path / "out").exists()
 
 
 def test_one_that_only_decodes_is_no_first_stage():

@@ -33,8 +33,8 @@ def pack() -> Pack:
     control="one scale",
     metric=numerics.scale(smallest=0.5),
     also=(
-      numerics.underflow(smallest=0.02, where="early"),
-      numerics.underflow(smallest=0.02),
+      numerics.underflow(smallest=0.01, where="early"),
+      numerics.underflow(smallest=0.01),
       numerics.left_out(smallest=0.05),
       metrics.training_loss(smallest=0.02),
     ),

@@ -51,7 +51,7 @@ def pack() -> Pack:
 def _base(scale: Scale) -> Experiment:
   """A transformer of the published dVAE's codes: clusters of patches have no probabilities to be drawn by."""
   if scale.name == "paper":
-    return bases.changed(bases.transformer(scale), STAGE, examples=Codes(crops=CROPS))
+    return bases.changed(bases.transformer(scale), STAGE, objective={"dvae": None}, examples=Codes(crops=CROPS))
   vae, old = bases.dvae(scale).stage("dvae"), bases.transformer(scale)
   own = old.stage(STAGE)
   model = dataclasses.replace(own.objective.model, image_vocab=vae.objective.model.vocab, grid=vae.objective.model.grid)

@@ -18,8 +18,6 @@ import tyro
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import CentreCrop, Stage1Crop, Stage2Crop
 from dalle_jax.errors import UserError
-from dalle_jax.models import dvae as codebook
-from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.first_stage import FirstStage, FrozenVqgan
@@ -187,10 +185,20 @@ def check(experiment: Experiment) -> None:
         f"stage {name} models {model.grid}x{model.grid} image tokens of {model.image_vocab}, "
         f"the dVAE makes {dvae.grid}x{dvae.grid} of {dvae.vocab}: make them equal"
       )
-    _check_examples(name, stage, dvae)
+    _check_examples(name, stage, experiment.stages[name_of_dvae].objective if name_of_dvae else None)
 
 
-def _check_examples(name: str, stage: Stage, dvae: image_tokenizer.Config | None) -> None:
+def check_drawn(who: str, first: FirstStage) -> None:
+  """Raises UserError, beginning with who asks, where a first stage has no probabilities that codes are drawn by."""
+  if not isinstance(first, DvaeElbo):
+    kind = type(first).__name__
+    raise UserError(
+      f"{who} wants codes drawn, and {kind} gives them no probabilities as DvaeElbo does: set sampled False"
+    )
+
+
+def _check_examples(name: str, stage: Stage, first: FirstStage | None) -> None:
+  dvae = first.model if first else None
   own = None if isinstance(stage.objective, FirstStage) else stage.objective.dvae
   if stage.examples.near_misses and not isinstance(stage.objective, ClipContrastive):
     raise UserError(
@@ -207,8 +215,8 @@ def _check_examples(name: str, stage: Stage, dvae: image_tokenizer.Config | None
   if isinstance(stage.examples, Codes):
     if isinstance(stage.objective, FirstStage):
       raise UserError(f"stage {name} trains a dVAE: it reads Pictures, not Codes")
-    if stage.examples.sampled and not isinstance(dvae, codebook.Config):
-      raise UserError(f"stage {name} has sampled, and a VQGAN gives its codes no probabilities: set it to False")
+    if stage.examples.sampled:
+      check_drawn(f"stage {name}", first)
     if isinstance(stage.objective, ClipContrastive) == (own is None):
       raise UserError(f"stage {name} reads Codes: a transformer's objective.dvae must be None, CLIP's the dVAE")
     return

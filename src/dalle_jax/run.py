@@ -27,7 +27,7 @@ from dalle_jax.data.captions import Tokenizer
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import StorageError, UserError
-from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, dvae_stage
+from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, check_drawn, dvae_stage
 from dalle_jax.models import image_tokenizer
 from dalle_jax.objectives import codebook
 from dalle_jax.objectives.first_stage import FirstStage
@@ -265,9 +265,15 @@ def encoder(workdir: Workdir) -> codes.Encode:
 
 
 def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int, sampled: bool = False) -> codes.Stamp:
-  """What the codes of this data by the workdir's dVAE are stamped with. Raises UserError as `encoder` does."""
+  """What the codes of this data by the workdir's dVAE are stamped with.
+
+  Raises UserError as `encoder` does, and where codes are to be drawn by probabilities that there are none of.
+  """
   name = _dvae_of(workdir)
-  model, (_, digest) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
+  objective = workdir.experiment().stage(name).objective
+  if sampled:
+    check_drawn(f"encoding by {workdir}", objective)
+  model, (_, digest) = objective.model, workdir.weights(name)
   sizes = {"vocab": model.vocab, "grid": model.grid, "size": model.image}
   return codes.stamp(prepared, dvae=digest, crops=crops, seed=seed, sampled=sampled, **sizes)
 

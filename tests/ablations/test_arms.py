@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper, Scale, arms, packs
+from dalle_jax.ablations import Arm, Better, Metric, Pack, Paper, Scale, arms, figures, packs, sampled
+from dalle_jax.ablations.drawing import Drawing
 from dalle_jax.commands.ablate import GROUPS
 from dalle_jax.errors import UserError
 from dalle_jax.pack_files import files
@@ -112,3 +113,5 @@ def test_the_project_s_packs_resolve_at_every_scale(file, scale):
   assert 2 <= len(pack.arms) <= 8
   assert pack.group in GROUPS
   assert all(1 <= number <= 34 for number in pack.paper.rows)
+  if any(metric.measure.__module__ == sampled.__name__ for metric in figures.metrics(pack)):
+    assert all(isinstance(arm.setting, Drawing) for arm in pack.arms), "a figure's key has to have how it draws"

@@ -107,6 +107,7 @@ WRITTEN = [
   mistake("data to inspect that is not there", "data inspect nowhere", "nowhere"),
   mistake("a dVAE that is not there", "data encode data --dvae nowhere --out new", "nowhere"),
   mistake("no crops", "data encode data --dvae run --out new --crops 0", "crops"),
+  mistake("codes drawn without probabilities", "data encode data --dvae run --out new --sampled True", "PatchDvae"),
   mistake("a plan for a topology that does not exist", "plan demo.py --data data --topology v5p:3", "v5p:3"),
   mistake("a plan for a chip that does not exist", "plan demo.py --data data --topology v9:2x2", "v9"),
   mistake("a plan of a stage that is not there", "plan demo.py --data data --topology h100:8 --stage dave", "dave"),

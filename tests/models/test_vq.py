@@ -73,6 +73,11 @@ def test_the_codebook_is_the_quotient_of_the_two_published_averages():
   np.testing.assert_array_equal(got[0][3], vectors[3].astype(np.float32))
 
 
+def test_codes_that_are_the_nearest_are_not_drawn():
+  with pytest.raises(UserError, match="no probabilities to draw them by"):
+    image_tokenizer.sample_codes({}, TINY, IMAGES, jnp.arange(6, dtype=jnp.uint32))
+
+
 def test_a_vector_for_every_code_wants_kernels_of_one():
   with pytest.raises(UserError, match="got code_kernel 3, wanted 1"):
     vq.VqConfig(code_kernel=3)

@@ -116,7 +116,10 @@ def wanted(objective, batches):
 
 def far(a, b):
   """max|a - b| / max|b|, the worst of all arrays."""
-  return max(np.abs(a[path] - b[path]).max() / np.abs(b[path]).max() for path in b if np.abs(b[path]).max() > 1e-6)
+  greatest = {path: np.abs(b[path]).max() for path in b}
+  found = np.max([np.abs(a[path] - b[path]).max() / most for path, most in greatest.items() if not most <= 1e-6])
+  assert np.isfinite(found)  # Python's max would pass over what is no number
+  return found
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("one", "data")]
@@ -146,7 +149,8 @@ def test_at_full_rank_a_transformer_s_step_is_the_uncompressed_one(toy):
     assert len(state.reduce.q) == 12  # qkv, out, up and down of a period's two blocks and of the last
 
 
-@pytest.mark.parametrize("mesh", [SLOW[1], "data-fsdp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data", "data-fsdp"])
 def test_what_was_applied_and_what_is_left_are_all_there_was(objective, batches, wanted, mesh):
   applied, _, state = followed(objective, place(MESHES[mesh]), batches, PowerSGD(rank=2))
   assert far(applied[0], wanted[0][0]) > 0.3  # rank 2 loses much of a step
@@ -254,6 +258,7 @@ def saved(directory, state, step):
   return checkpoints
 
 
+@pytest.mark.slow
 def test_what_is_left_and_q_go_on_after_a_restart(objective, batches, tmp_path):
   where, power = place(MESHES["data-fsdp"]), PowerSGD(rank=4, q=WarmStart())
   step = make_step(objective, REMEMBERS, seed=0, **where, reduce=power)

@@ -100,9 +100,10 @@ def drawn(path: Path, step: int, seed: int, how: Drawing) -> Drawn:
 
 @functools.lru_cache(maxsize=1)
 def of_run(path: Path, step: int) -> Drawer:
-  """What draws with the run's weights."""
+  """What draws with the run's weights, over the mesh that they were trained on."""
   del step
-  return evaluate.drawer(Workdir.open(path))
+  workdir = Workdir.open(path)
+  return evaluate.drawer(workdir, shape=workdir.experiment().mesh)
 
 
 def side(workdir: Workdir) -> int:

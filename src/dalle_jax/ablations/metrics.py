@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from dalle_jax import evaluate
+from dalle_jax.ablations import logged
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
@@ -21,7 +22,6 @@ from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples, reconstruction, report
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.sampling.devices import Devices
-from dalle_jax.training import metrics as log
 from dalle_jax.workdir import Workdir
 
 EXAMPLES = 512
@@ -40,20 +40,13 @@ def text_loss(*, smallest: float, stage: str = "transformer", pads: bool = False
   return _loss(f"text loss {name}, held out", "nats a token", smallest, stage, key)
 
 
-def whole_loss(*, smallest: float, stage: str = "transformer") -> Metric:
-  """Held-out loss as the stage's objective weighs it: for arms that weigh alike."""
-  return _loss("loss, held out", "nats a token", smallest, stage, "loss")
-
-
 def training_loss(*, smallest: float, stage: str = "transformer", key: str = "loss", unit: str = "nats") -> Metric:
-  """Mean of a training metric over the last tenth of the run's lines of metrics.jsonl."""
+  """Mean of a training metric over the last tenth of the run's lines; of lines not finite see `logged.mean`."""
 
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
     del setting, seed
-    rows = [row[key] for row in log.read(workdir.path / stage / "metrics.jsonl") if row.get(key) is not None]
-    if not rows:
-      raise UserError(f"{workdir} has no {key} in {stage}/metrics.jsonl")
-    return float(np.mean(rows[-max(1, round(LAST * len(rows))) :]))
+    lines = logged.column(workdir, stage, key)
+    return logged.mean(lines[-max(1, round(LAST * len(lines))) :])
 
   name = f"{key.replace('_', ' ')}, the last tenth of training"
   return Metric(name=name, unit=unit, smallest=smallest, measure=measure)
@@ -135,14 +128,15 @@ def _codes(
 
 @functools.lru_cache(maxsize=2)
 def _losses(path: Path, stage: str, step: int, split: str | None) -> dict[str, float]:
-  """A stage's held-out losses, in batches of the size it was trained with."""
+  """A stage's held-out losses, in batches of the size it was trained with, over the mesh that it was trained on."""
   del step
   workdir = Workdir.open(path)
-  prepared = open_prepared(workdir.experiment().data)
+  prepared, devices = open_prepared(workdir.experiment().data), evaluate.over(workdir, workdir.experiment().mesh)
   split = examples.held_out_split(prepared, split)
-  stages = evaluate.load(workdir)
+  stages = evaluate.load(workdir, devices)
   chosen = {name: each for name, each in stages.items() if name == stage or isinstance(each.objective, FirstStage)}
-  return report.held_out_losses(chosen, prepared, split, workdir.tokenizer(), lambda what, done, total: None)[stage]
+  told = lambda what, done, total: None  # noqa: E731
+  return report.held_out_losses(chosen, prepared, split, workdir.tokenizer(), told, devices)[stage]
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,10 +6,12 @@ from pathlib import Path
 from dalle_jax.errors import UserError
 
 USAGE = """\
-usage: dalle data encode DIR --dvae WORKDIR --out DIR [--crops 1 --seed 0 --batch 64 --sampled]
+usage: dalle data encode DIR --dvae WORKDIR --out DIR [--crops 1 --seed 0 --batch 64 --sampled False]
 
 Writes the codes of --crops numbered crops of each picture, stamped with the dVAE's hash. A transformer reads them by
     dalle train EXPERIMENT --stages.transformer.examples.dir DIR --stages.transformer.examples.crops N
+and of codes that are drawn (--sampled True, where the dVAE was trained by the published objective) with these as well:
+    --stages.transformer.examples.sampled True
 """
 
 

@@ -28,8 +28,11 @@ def sample_codes(
   images_BHWC: UInt8[Array | np.ndarray, "B H W 3"],
   seed_B: UInt32[Array | np.ndarray, " B"],
 ) -> Int[Array, "B h w"]:
-  """Codes of pictures, drawn with a seed each. Raises UserError where codes are those nearest and have none."""
-  if not isinstance(cfg, dvae.Config):
+  """Codes of pictures, drawn with a seed each. Raises UserError where codes are those nearest and have none.
+
+  A VqConfig is a dvae.Config too, so the type itself is asked for.
+  """
+  if type(cfg) is not dvae.Config:
     raise UserError("a VQ-VAE and a VQGAN give codes no probabilities to draw them by: take the nearest, sampled False")
   return dvae.sample_codes(params, cfg, images_BHWC, seed_B)
 
