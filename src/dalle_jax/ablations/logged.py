@@ -24,7 +24,7 @@ def column(workdir: Workdir, stage: str, key: str) -> list[float]:
 def mean(lines: Sequence[float]) -> float:
   """Of the lines that are finite; nan where more than a tenth are not.
 
-  An arm that lost its worst batches would look the better for it. What is nan counts as training out of bounds.
+  An arm that lost its worst batches would look the better for it. What is nan is no figure, and told as such.
   """
   finite = [value for value in lines if math.isfinite(value)]
   if len(lines) - len(finite) > NOT_FINITE * len(lines):

@@ -18,7 +18,6 @@ from dalle_jax.ablations import logged
 from dalle_jax.ablations.pack import Metric
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.data.prepared import Prepared, open_prepared
-from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples, reconstruction, report
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.sampling.devices import Devices
