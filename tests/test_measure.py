@@ -268,6 +268,7 @@ def test_figures_through_inception_are_those_of_its_features(place, inception, t
     measured(place, dataclasses.replace(held, blur=(0.0,)), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_every_figure_is_told_without_the_pictures_of_a_list_too(place, tmp_path):
   source = open_prepared(place / "data").source("test")
   excluded = tuple(exclusion.Excluded(key=source.key(i), cosine=0.9, nearest="x") for i in (0, 5, 7))

@@ -81,6 +81,7 @@ def test_what_is_found_does_not_depend_on_the_batch(workdir, tmp_path):
   assert table.to_json(found[0], None) == table.to_json(found[1], None)
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_mesh(workdir, tmp_path):
   raven.probe(workdir, items=1, batch=5, out=tmp_path / "one")
   mesh = ["--mesh.data", "8"]

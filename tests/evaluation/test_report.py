@@ -169,6 +169,7 @@ def test_without_clip_nothing_is_called_best(stages, judged_data):
   assert "best of" not in results.as_text(found)
 
 
+@pytest.mark.slow
 def test_one_draw_is_ranked_in_every_way_that_is_asked_for(stages, judged, judged_data):
   found, _ = judged
   rankings = ("likelihood", "clip", "clip=1,likelihood=0.5")

@@ -74,6 +74,7 @@ def farthest(grads, others):
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("model", "fields"),
   [

@@ -111,6 +111,7 @@ def test_what_guidance_leads_away_from_is_the_empty_caption_where_none_is_named(
   np.testing.assert_array_equal(guided(generate, *row, 2.0), guided(generate, *row, 2.0, empty))
 
 
+@pytest.mark.slow
 def test_guidance_on_eight_devices_is_that_on_one():
   cfg = config(("row", "column"), layers=3, last="conv")
   params = weights(cfg)

@@ -52,6 +52,7 @@ def test_however_many_codes_are_given_the_rest_is_full_recomputation(kind):
     np.testing.assert_array_equal(got, drawn(generate_recompute, cfg, params, given_P), err_msg=f"{count} given")
 
 
+@pytest.mark.slow
 def test_captions_may_be_given_different_parts(stack):
   """The first is drawn from its 8th code on, the second from its 12th: rows are read as far as both are given."""
   cfg, params = stack
@@ -102,6 +103,7 @@ def test_what_is_drawn_before_anything_given_is_as_without_it(stack):
   assert (got[..., 7] == given_P[7]).all()
 
 
+@pytest.mark.slow
 def test_the_most_likely_codes_beside_what_is_given_are_the_forward_pass_s_own(stack):
   cfg, params = stack
   given_P = Top(rows=2).given(CODES)
