@@ -47,12 +47,5 @@ def uncompressed(name: str) -> Arm:
   return Arm(name=name, change=lambda base: _with(base, None), fields=(REDUCE,))
 
 
-def slower(name: str) -> Arm:
-  """The control."""
-  return Arm(
-    name=name, change=lambda base: bases.slower(base, "transformer"), fields=("stages.transformer.optimizer.lr",)
-  )
-
-
 def _with(base: Experiment, reduce: PowerSGD | None) -> Experiment:
   return bases.changed(base, "transformer", reduce=reduce)

@@ -16,7 +16,7 @@ from typing import Any
 import dalle_12b
 import dvae_256
 
-from dalle_jax.ablations import Scale
+from dalle_jax.ablations import Arm, Scale
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.data.images import Stage1Crop
 from dalle_jax.experiment import Codes, Experiment, Objective, Pictures, Stage
@@ -111,6 +111,7 @@ SIZES: Mapping[str, Size] = {
 }
 
 
+CONTROL = "1/30 of the rate"
 KERNEL = 3  # of convolutions, which is a third of a row of 8 codes as the paper's 11 is of 32
 
 
@@ -171,8 +172,17 @@ def longer_text(base: Experiment, length: int) -> Experiment:
   return dataclasses.replace(base, tokenizer=words, stages=found)
 
 
-def slower(base: Experiment, stage: str, by: float = 30) -> Experiment:
-  """The experiment with a fraction of the stage's learning rate: what the packs' controls are, known to be worse."""
+def control(stage: str, setting: Any = None) -> Arm:
+  """The arm that most packs know to be worse: a thirtieth of the stage's learning rate."""
+  return Arm(
+    name=CONTROL,
+    change=lambda base: _slower(base, stage, 30),
+    fields=(f"stages.{stage}.optimizer.lr",),
+    setting=setting,
+  )
+
+
+def _slower(base: Experiment, stage: str, by: float) -> Experiment:
   rate = base.stage(stage).optimizer.lr
   ends = {name: getattr(rate, name) / by for name in ("start", "end", "peak", "value") if hasattr(rate, name)}
   return changed(base, stage, optimizer={"lr": dataclasses.replace(rate, **ends)})

@@ -36,13 +36,9 @@ def pack() -> Pack:
         change=lambda base: bases.changed(base, "transformer", model={"last": "conv_clamped"}),
         fields=(LAST,),
       ),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "transformer"),
-        fields=("stages.transformer.optimizer.lr",),
-      ),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.image_loss(smallest=0.01),
     claims=(Same(arm="wrapped", other="corner"), Same(arm="wrapped", other="clamped")),
   )

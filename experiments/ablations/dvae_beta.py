@@ -34,13 +34,9 @@ def pack() -> Pack:
         Arm(name=name, change=lambda base, beta=beta: _weighing(base, beta), fields=(f"{KL}.end",))
         for name, beta in (("1", 1.0), ("0", 0.0))
       ),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.psnr(smallest=0.2),
     also=(
       metrics.usage(smallest=0.05),

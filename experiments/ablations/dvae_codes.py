@@ -30,13 +30,9 @@ def pack() -> Pack:
       Arm(name="all"),
       Arm(name="1/4", change=lambda base: _of(base, 4), fields=(VOCAB,)),
       Arm(name="1/16", change=lambda base: _of(base, 16), fields=(VOCAB,)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.psnr(smallest=0.2),
     also=(
       metrics.nll(smallest=0.02),

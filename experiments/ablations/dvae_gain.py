@@ -30,13 +30,9 @@ def pack() -> Pack:
       Arm(name="1/layers^2"),
       Arm(name="1/layers", change=_one_over_layers, fields=(GAIN,)),
       Arm(name="1", change=lambda base: bases.changed(base, "dvae", model={"gain": 1.0}), fields=(GAIN,)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=first_stage.early_loss(smallest=0.05),
     also=(
       first_stage.left_out(smallest=0.001),

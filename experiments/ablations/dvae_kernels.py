@@ -27,13 +27,9 @@ def pack() -> Pack:
     arms=(
       Arm(name="1x1"),
       Arm(name="3x3", change=lambda base: bases.changed(base, "dvae", model={"code_kernel": 3}), fields=(KERNEL,)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.elbo_hard(smallest=0.02),
     also=(
       metrics.elbo_gap(smallest=0.01),

@@ -40,13 +40,9 @@ def pack() -> Pack:
         change=lambda base: bases.changed(base, "dvae", objective={"likelihood": Gaussian()}),
         fields=(LIKELIHOOD,),
       ),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.nll(smallest=0.02),
     also=(
       metrics.outside(smallest=0.01),

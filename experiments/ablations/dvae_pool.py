@@ -26,13 +26,9 @@ def pack() -> Pack:
     arms=(
       Arm(name="max"),
       Arm(name="average", change=lambda base: bases.changed(base, "dvae", model={"pool": "average"}), fields=(POOL,)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.elbo_hard(smallest=0.02),
     also=(
       metrics.nll(smallest=0.02),

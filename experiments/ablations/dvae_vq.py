@@ -37,13 +37,9 @@ def pack() -> Pack:
       Arm(name="relaxation"),
       Arm(name="VQ", change=_vq, fields=(OBJECTIVE,)),
       Arm(name="VQ, revived", change=lambda base: _vq(base, revive=0.1), fields=(OBJECTIVE,)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "dvae"),
-        fields=("stages.dvae.optimizer.lr",),
-      ),
+      bases.control("dvae"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.nll(smallest=0.02),
     also=(
       metrics.psnr(smallest=0.2),

@@ -30,13 +30,9 @@ def pack() -> Pack:
       Arm(name="all full", change=lambda base: _all(base, "full"), fields=(MIX, LAST)),
       Arm(name="all row", change=lambda base: _all(base, "row"), fields=(MIX, LAST)),
       Arm(name="all column", change=lambda base: _all(base, "column"), fields=(MIX, LAST)),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, "transformer"),
-        fields=("stages.transformer.optimizer.lr",),
-      ),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.image_loss(smallest=0.01),
     also=(metrics.text_loss(smallest=0.01),),
     claims=(

@@ -37,13 +37,9 @@ def compared(title: str, says: str, metric: Metric, claim: Better) -> Pack:
         change=lambda base: bases.changed(base, STAGE, model={"mask_pads": True}),
         fields=(f"stages.{STAGE}.objective.model.mask_pads",),
       ),
-      Arm(
-        name="1/30 of the rate",
-        change=lambda base: bases.slower(base, STAGE),
-        fields=(f"stages.{STAGE}.optimizer.lr",),
-      ),
+      bases.control(STAGE),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metric,
     claims=(claim,),
   )

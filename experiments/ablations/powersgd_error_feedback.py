@@ -5,6 +5,7 @@ Run      dalle ablate experiments/ablations/powersgd_error_feedback.py
 """
 
 import _compressed
+import bases
 
 from dalle_jax.ablations import Arm, Better, Pack, Paper, metrics
 
@@ -26,9 +27,9 @@ def pack() -> Pack:
       _compressed.arm("every 100 updates", zero_every=100),
       _compressed.arm("every 10 updates", zero_every=10),
       _compressed.arm("every update", zero_every=1),
-      _compressed.slower("1/30 of the rate"),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.02),
     also=(
       metrics.image_loss(smallest=0.01),

@@ -6,6 +6,7 @@ Run      dalle ablate experiments/ablations/powersgd_low_precision.py
 """
 
 import _compressed
+import bases
 
 from dalle_jax.ablations import Arm, Better, Pack, Paper, Same, Scale, metrics
 from dalle_jax.experiment import Experiment
@@ -30,9 +31,9 @@ def pack() -> Pack:
       Arm(name="1-6-9"),
       _compressed.arm("float32", floats=None),
       _compressed.arm("float16", "floats", floats=FLOAT16),
-      _compressed.slower("1/30 of the rate"),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.02),
     also=(
       metrics.image_loss(smallest=0.01),

@@ -5,6 +5,7 @@ Run      dalle ablate experiments/ablations/powersgd_orthogonal.py
 """
 
 import _compressed
+import bases
 
 from dalle_jax.ablations import Arm, Better, Pack, Paper, metrics
 from dalle_jax.training.powersgd import GramSchmidt, Householder
@@ -27,9 +28,9 @@ def pack() -> Pack:
       _compressed.arm("Householder, undamped", "orthogonal.damping", orthogonal=Householder(damping=0.0)),
       _compressed.arm("Gram-Schmidt", "orthogonal.kind", orthogonal=GramSchmidt()),
       _compressed.arm("Gram-Schmidt, undamped", "orthogonal", orthogonal=GramSchmidt(damping=0.0)),
-      _compressed.slower("1/30 of the rate"),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.02),
     also=(
       metrics.image_loss(smallest=0.01),

@@ -6,6 +6,7 @@ Run      dalle ablate experiments/ablations/powersgd_q.py
 """
 
 import _compressed
+import bases
 
 from dalle_jax.ablations import Arm, Better, Pack, Paper, Same, metrics
 from dalle_jax.training.powersgd import Resampled, WarmStart
@@ -27,9 +28,9 @@ def pack() -> Pack:
       Arm(name="fixed"),
       _compressed.arm("warm start", "q", q=WarmStart()),
       _compressed.arm("drawn anew", "q", q=Resampled()),
-      _compressed.slower("1/30 of the rate"),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.02),
     also=(
       metrics.image_loss(smallest=0.01),

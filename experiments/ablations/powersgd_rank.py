@@ -6,6 +6,7 @@ Run      dalle ablate experiments/ablations/powersgd_rank.py
 """
 
 import _compressed
+import bases
 
 from dalle_jax.ablations import Arm, Better, Pack, Paper, Same, metrics
 
@@ -28,9 +29,9 @@ def pack() -> Pack:
       _compressed.less("a 4th of that", 4),
       _compressed.less("a 14th of that", 14),
       _compressed.uncompressed("uncompressed"),
-      _compressed.slower("1/30 of the rate"),
+      bases.control("transformer"),
     ),
-    control="1/30 of the rate",
+    control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.02),
     also=(metrics.image_loss(smallest=0.01),),
     claims=(
