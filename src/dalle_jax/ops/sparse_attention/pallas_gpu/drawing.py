@@ -28,6 +28,7 @@ from dalle_jax.ops.sparse_attention.pallas_gpu.spec import BLOCK
 from dalle_jax.ops.sparse_attention.patterns import Pattern
 
 KINDS = ("full", "row", "column", "conv")  # what they see depends on the distance alone
+Carry = tuple[Array, Array, Array]  # the sum of values, the greatest score and the sum of weights of each row
 STAGES = 5  # blocks of keys and values that are on their way or in use: two programs then fit a multiprocessor
 
 
@@ -65,7 +66,6 @@ def attend_one(
   """
   batch, heads, head_dim = q_BHK.shape
   samples, blocks = batch // text_k_CHTK.shape[0], text_k_CHTK.shape[2] // BLOCK
-  scale = math.log2(math.e) * head_dim**-0.5
 
   def kernel(q_in, k_in, v_in, text_k, text_v, image_k, image_v, slots, counts, out, *here):
     q, k, v, keys, values, own_ready, *barriers = here
@@ -95,27 +95,11 @@ def attend_one(
         plgpu.copy_gmem_to_smem(source.at[at, h], target, own_ready)
       plgpu.barrier_wait(own_ready)
 
-      def text(step, slot, carry):
-        del step
-        o_QK, most_Q, sum_Q = carry
-        s_QT = product(interpret, q, keys.at[slot], transposed=True)
-        now_Q = jnp.maximum(most_Q, s_QT.max(axis=1))
-        less_Q = jnp.exp2((most_Q - now_Q) * scale)
-        p_QT = jnp.exp2(s_QT * scale - across(now_Q * scale, BLOCK))
-        o_QK = product(interpret, p_QT.astype(values.dtype), values.at[slot], onto=o_QK * across(less_Q, head_dim))
-        return o_QK, now_Q, sum_Q * less_Q + p_QT.sum(axis=1)
-
-      def own(step, slot, carry):
-        del step
-        o_QK, most_Q, sum_Q = carry
-        s_Q = (_wide(interpret, q) * _wide(interpret, keys.at[slot])).sum(axis=1)
-        now_Q = jnp.maximum(most_Q, s_Q)
-        less_Q, p_Q = jnp.exp2((most_Q - now_Q) * scale), jnp.exp2((s_Q - now_Q) * scale)
-        o_QK = o_QK * across(less_Q, head_dim) + _wide(interpret, values.at[slot]) * across(p_Q, head_dim)
-        return o_QK, now_Q, sum_Q * less_Q + p_Q
-
       itself_Q = (_wide(interpret, q) * _wide(interpret, k)).sum(axis=1)
       carry = (_wide(interpret, v), itself_Q, rows(interpret, jnp.ones((BLOCK,), jnp.float32)))
+      text, own = (
+        lambda _, slot, carry, add=add: add(interpret, q, keys.at[slot], values.at[slot], carry) for add in ADD
+      )
       carry = stream.take(ring, 0, blocks, carry, text)
       o_QK, _, sum_Q = stream.take(ring, blocks, steps, carry, own)
       q[...] = (o_QK * across(1 / sum_Q, head_dim)).astype(q.dtype)
@@ -141,6 +125,37 @@ def attend_one(
     compiler_params=plgpu.CompilerParams(approx_math=True),
     interpret=interpreter() if interpret else None,
   )(q_BHK, k_BHK, v_BHK, text_k_CHTK, text_v_CHTK, image_k_BHSK, image_v_BHSK, slot_N, count[None])
+
+
+def _add_text(interpret: bool, q: Any, k: Any, v: Any, carry: Carry) -> Carry:
+  """A block of keys that all rows see."""
+  o_QK, most_Q, sum_Q = carry
+  head_dim, scale = o_QK.shape[1], _scale(o_QK)
+  s_QT = product(interpret, q, k, transposed=True)
+  now_Q = jnp.maximum(most_Q, s_QT.max(axis=1))
+  less_Q = jnp.exp2((most_Q - now_Q) * scale)
+  p_QT = jnp.exp2(s_QT * scale - across(now_Q * scale, BLOCK))
+  o_QK = product(interpret, p_QT.astype(v.dtype), v, onto=o_QK * across(less_Q, head_dim))
+  return o_QK, now_Q, sum_Q * less_Q + p_QT.sum(axis=1)
+
+
+def _add_own(interpret: bool, q: Any, k: Any, v: Any, carry: Carry) -> Carry:
+  """A key of each row's own."""
+  o_QK, most_Q, sum_Q = carry
+  head_dim, scale = o_QK.shape[1], _scale(o_QK)
+  s_Q = (_wide(interpret, q) * _wide(interpret, k)).sum(axis=1)
+  now_Q = jnp.maximum(most_Q, s_Q)
+  less_Q, p_Q = jnp.exp2((most_Q - now_Q) * scale), jnp.exp2((s_Q - now_Q) * scale)
+  o_QK = o_QK * across(less_Q, head_dim) + _wide(interpret, v) * across(p_Q, head_dim)
+  return o_QK, now_Q, sum_Q * less_Q + p_Q
+
+
+ADD = _add_text, _add_own
+
+
+def _scale(o_QK: Array) -> float:
+  """From a product of q and k to the exponent of 2."""
+  return math.log2(math.e) * o_QK.shape[1] ** -0.5
 
 
 def _wide(interpret: bool, ref: Any) -> Float[Array, "Q X"]:
