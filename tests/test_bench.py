@@ -5,7 +5,9 @@ import json
 import jax
 import pytest
 
-from dalle_jax import bench, bench_attention, cli
+from dalle_jax import bench, bench_attention, chips, cli
+from dalle_jax.commands.bench import TEXTS
+from dalle_jax.models import flops
 from dalle_jax.ops.sparse_attention import Pattern, gpu_code, head_cycles, tpu_cycles
 
 TINY = ["--layers", "1", "--dim", "16", "--heads", "2", "--text", "4", "--grid", "4", "--kernel", "3"]
@@ -44,6 +46,17 @@ def test_a_person_is_told_the_figure_and_the_machine(capsys):
   assert text.startswith("train-step: ")
   assert "s a step (median of 1" in text
   assert "parameters" in text
+  assert "of the chip's peak" not in text  # of a processor nobody says
+
+
+@pytest.mark.slow
+def test_the_share_of_the_peak_is_the_model_s_work_over_the_time(capsys, monkeypatch):
+  chip = chips.Chip(name="toy", kind="cpu", peak=1e9, memory=1, hbm=1.0, link=1.0, axes=1)
+  monkeypatch.setattr(chips, "CHIPS", (*chips.CHIPS, chip))
+  found = json.loads(told(capsys, "train-step", *TINY, "--repeats", "1", "--json"))
+  shape = bench.Shape(**found["shape"] | {"mix": tuple(found["shape"]["mix"])})
+  assert found["mfu"] == pytest.approx(3 * flops.of_transformer(shape.model()) / found["median_s"] / 1e9)
+  assert "of the chip's peak in bfloat16" in TEXTS["train-step"](found)
 
 
 @pytest.mark.slow
@@ -62,6 +75,11 @@ def test_attention_is_timed_for_every_pattern_both_ways(capsys):
   assert text[1].startswith("row")
   assert text[1].count("ms") == 3
   assert text[1].count("x") == 2
+
+
+def test_where_nothing_is_left_to_compare_it_is_one_line(capsys):
+  assert cli.main(["bench", "attention", "--beside", "0"]) == 2
+  assert capsys.readouterr().err == "dalle: beside=0 leaves nothing to compare on cpu: leave it out\n"
 
 
 def test_on_a_gpu_ours_is_the_kernel_and_cudnn_stands_beside_it():

@@ -1,5 +1,6 @@
 """What our drawing is timed against draws the same."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from toy_transformer import captions, config, weights
 
-from dalle_jax import bench, bench_sample, cli
+from dalle_jax import bench, bench_sample, chips, cli
 from dalle_jax.commands.bench import TEXTS
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.generate import generate
@@ -42,6 +43,41 @@ def test_all_three_sides_are_timed_and_told(capsys):
   told = TEXTS["sample"](found)
   assert f"dense cache: {found['dense_s_per_token']:.4g} s a token, {found['ratio_dense']:.2f} times as long" in told
   assert "no cache: " in told
+
+
+@pytest.mark.slow
+def test_ours_may_be_timed_alone(capsys):
+  assert cli.main(["bench", "sample", *TINY, "--beside", "0", "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["images_per_s"] == pytest.approx(3 / found["s_per_token"] / 16)
+  assert found["roofline"] is None  # of a processor nobody says
+  assert not [name for name in found if "dense_s" in name or "recompute" in name]
+  assert "images/s" in TEXTS["sample"](found)
+  assert "of the roofline" in TEXTS["sample"](found | {"roofline": 0.25})
+
+
+def test_the_roofline_is_that_of_the_numbers_by_hand():
+  # 1.3 billion: 24 layers of 2048, of 32 heads; an H200 has 989.4 TFLOP/s and 4.8 TB/s.
+  shape = bench.Shape(layers=24, dim=2048, heads=32, dtype="bfloat16", batch=256)
+  weights_bytes = 24 * 12 * 2048**2 * 2 + 2048 * 8192 * 4
+  row, column, conv = (np.mean([np.sum(far < j + 1) for j in range(1024)]) for far in distances())
+  own = (17 * (row + 1) + 6 * (column + 1) + conv + 1) * 2048 * 2 * 2
+  memory = weights_bytes + 256 * own + 24 * 256 * 2048 * 2 * 2
+  found = bench_sample.roofline(shape, chips.named("h200"))
+  assert found == pytest.approx(256 / 1024 / (memory / 4.8e12), rel=2e-3)
+  # With twice the samples it is products that take the time, and more samples change nothing.
+  many = [bench_sample.roofline(dataclasses.replace(shape, batch=batch), chips.named("h200")) for batch in (512, 1024)]
+  products = 2 * (24 * 12 * 2048**2 + 2048 * 8192) + 4 * 2048 * (
+    17 * (row + 1) + 6 * (column + 1) + conv + 1 + 24 * 256
+  )
+  assert many == pytest.approx([989.4e12 / products / 1024] * 2, rel=2e-3)
+  assert many[0] > 1.2 * found
+
+
+def distances():
+  """How far back keys lie that a row, column and convolution of 11 on a grid of 32 see, themselves left out."""
+  d = np.arange(1, 1024)
+  return d[d <= 32], d[d % 32 == 0], d[(d < 192) & ((d % 32 <= 5) | (d % 32 >= 27))]
 
 
 @pytest.mark.slow

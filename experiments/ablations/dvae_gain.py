@@ -35,7 +35,7 @@ def pack() -> Pack:
     control=bases.CONTROL,
     metric=first_stage.early_loss(smallest=0.05),
     also=(
-      first_stage.left_out(smallest=0.001),
+      metrics.left_out(smallest=0.001, stage="dvae"),
       metrics.elbo_hard(smallest=0.02),
       metrics.psnr(smallest=0.2),
     ),

@@ -11,7 +11,7 @@ import dataclasses
 
 import bases
 
-from dalle_jax.ablations import Arm, Better, Pack, Paper, Same, first_stage, metrics
+from dalle_jax.ablations import Arm, Better, Pack, Paper, Same, metrics
 from dalle_jax.experiment import Experiment
 from dalle_jax.schedules import Linear
 
@@ -38,7 +38,7 @@ def pack() -> Pack:
     ),
     control=bases.CONTROL,
     metric=metrics.elbo_hard(smallest=0.02),
-    also=(first_stage.left_out(smallest=0.001), metrics.elbo_gap(smallest=0.01), metrics.psnr(smallest=0.2)),
+    also=(metrics.left_out(smallest=0.001, stage="dvae"), metrics.elbo_gap(smallest=0.01), metrics.psnr(smallest=0.2)),
     claims=(Better(arm="cosine", than="linear"), Same(arm="cosine", other="quarter of a cosine")),
   )
 

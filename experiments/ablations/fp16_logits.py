@@ -7,7 +7,7 @@ Run      dalle ablate experiments/ablations/fp16_logits.py
 import _deep
 import bases
 
-from dalle_jax.ablations import Arm, Better, Pack, Paper, metrics, numerics
+from dalle_jax.ablations import Arm, Better, Pack, Paper, metrics
 
 
 def pack() -> Pack:
@@ -33,6 +33,6 @@ def pack() -> Pack:
     ),
     control=bases.CONTROL,
     metric=metrics.training_loss(smallest=0.01),
-    also=(metrics.image_loss(smallest=0.01), numerics.left_out(smallest=0.05)),
+    also=(metrics.image_loss(smallest=0.01), metrics.left_out(smallest=0.05)),
     claims=(Better(arm="float32 logits", than="float16 logits"),),
   )

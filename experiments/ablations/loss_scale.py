@@ -52,7 +52,7 @@ def pack() -> Pack:
     also=(
       numerics.underflow(smallest=0.01, where="early"),
       numerics.scale(smallest=1.0),
-      numerics.left_out(smallest=0.05),
+      metrics.left_out(smallest=0.05),
       metrics.training_loss(smallest=0.02),
       metrics.image_loss(smallest=0.02),
     ),

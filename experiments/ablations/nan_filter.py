@@ -35,7 +35,7 @@ def pack() -> Pack:
     also=(
       numerics.underflow(smallest=0.01, where="early"),
       numerics.underflow(smallest=0.01),
-      numerics.left_out(smallest=0.05),
+      metrics.left_out(smallest=0.05),
       metrics.training_loss(smallest=0.02),
     ),
     claims=(Better(arm="filter", than="no filter"),),

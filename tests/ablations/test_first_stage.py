@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dalle_jax.ablations import first_stage
+from dalle_jax.ablations import first_stage, metrics
 from dalle_jax.errors import UserError
 from dalle_jax.workdir import Workdir
 
@@ -26,7 +26,7 @@ def test_how_it_starts_is_the_mean_of_the_first_tenth(workdir):
 
 
 def test_updates_that_were_left_out_are_a_share_of_all(workdir):
-  assert first_stage.left_out(smallest=0.1).measure(workdir, None, 0) == pytest.approx(2 / 200)
+  assert metrics.left_out(smallest=0.1, stage="dvae").measure(workdir, None, 0) == pytest.approx(2 / 200)
 
 
 def test_a_run_without_such_a_column_is_named(workdir):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle_jax.ablations import Scale, arms, numerics, packs
+from dalle_jax.ablations import Scale, arms, metrics, numerics, packs
 from dalle_jax.errors import UserError
 from dalle_jax.workdir import Workdir
 
@@ -67,7 +67,7 @@ def test_figures_are_of_the_last_quarter(runs):
   assert measured(numerics.underflow(smallest=0.1)) == pytest.approx(0.1)
   assert measured(numerics.underflow(smallest=0.1, where="early")) == pytest.approx(0.05)
   assert measured(numerics.scale(smallest=0.1)) == pytest.approx(20 + np.mean([16, 17, 18, 19, 20]) - replicas)
-  assert measured(numerics.left_out(smallest=0.1)) == 5 / 20
+  assert measured(metrics.left_out(smallest=0.1)) == 5 / 20
 
 
 def test_the_scales_of_all_arms_are_drawn(runs, tmp_path):

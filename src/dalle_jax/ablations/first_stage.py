@@ -18,14 +18,3 @@ def early_loss(*, smallest: float, stage: str = "dvae") -> Metric:
     return logged.mean(lines[: max(1, round(FIRST * len(lines)))])
 
   return Metric(name="training loss, the first tenth", unit="nats a sub-pixel", smallest=smallest, measure=measure)
-
-
-def left_out(*, smallest: float, stage: str = "dvae") -> Metric:
-  """The share of a run's updates that were left out, not finite or spikes."""
-
-  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
-    del setting, seed
-    done = logged.column(workdir, stage, "step")[-1]
-    return logged.column(workdir, stage, "skipped_total")[-1] / done
-
-  return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)

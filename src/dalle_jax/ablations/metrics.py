@@ -51,6 +51,17 @@ def training_loss(*, smallest: float, stage: str = "transformer", key: str = "lo
   return Metric(name=name, unit=unit, smallest=smallest, measure=measure)
 
 
+def left_out(*, smallest: float, stage: str = "transformer") -> Metric:
+  """The share of a run's updates that were left out, not finite or spikes."""
+
+  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
+    del setting, seed
+    done = logged.column(workdir, stage, "step")[-1]
+    return logged.column(workdir, stage, "skipped_total")[-1] / done
+
+  return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)
+
+
 def nll(*, smallest: float, stage: str = "dvae") -> Metric:
   """Negative log-likelihood of pixels decoded from a dVAE's most likely codes."""
   return _bound("NLL of the likely codes", "nats a sub-pixel", smallest, stage, lambda found: found["nll"])

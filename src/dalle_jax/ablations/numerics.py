@@ -38,17 +38,6 @@ def scale(*, smallest: float) -> Metric:
   return _mean("log2_scale", "mean scale", "log2", smallest, lower=False)
 
 
-def left_out(*, smallest: float) -> Metric:
-  """The share of all updates that were left out, which overflow is the reason of."""
-
-  def measure(workdir: Workdir, setting: Any, seed: int) -> float:
-    del setting, seed
-    last = _rows(workdir)[-1]
-    return last["skipped_total"] / last["step"]
-
-  return Metric(name="updates left out", unit="of all", smallest=smallest, measure=measure)
-
-
 def _mean(key: str, name: str, unit: str, smallest: float, lower: bool = True) -> Metric:
   def measure(workdir: Workdir, setting: Any, seed: int) -> float:
     del setting, seed

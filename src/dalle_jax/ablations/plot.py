@@ -1,5 +1,6 @@
 """A pack's plot: every arm's figure at every seed, its mean and interval, for light and for dark paper."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from matplotlib.axes import Axes
 from dalle_jax.ablations.table import Table
 from dalle_jax.evaluation import plots
 from dalle_jax.evaluation.plots import Paper
+
+WIDEST = 60  # letters of a line below the axis
 
 
 def write(folder: Path, table: Table) -> None:
@@ -37,6 +40,6 @@ def draw(table: Table) -> Callable[[Axes, Paper], object]:
     axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     better = "less" if metric["lower"] else "more"
-    axes.set_xlabel(f"{metric['name']}, {metric['unit']} ({better} is better)")
+    axes.set_xlabel(textwrap.fill(f"{metric['name']}, {metric['unit']} ({better} is better)", WIDEST))
 
   return onto

@@ -6,6 +6,7 @@ m̂, v̂ = m / (1 - b1^n),  min(v, second_moment_clamp) / (1 - b2^n)
 p    = p - lr · (m̂ / (√v̂ + eps) + decay · p)          decay for leaves named "kernel", others where asked for
 """
 
+import abc
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ class WarmupPlateau:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class Optimizer(abc.ABC):
   """What is the same whatever direction a stage's parameters take.
 
   decay_norms, decay_embeddings: whether weight decay shrinks gains and biases, and tables of tokens and positions, too;
@@ -90,9 +91,9 @@ class Optimizer:
     parts.append(scale_by_rate(self.lr))
     return optax.chain(*parts)
 
+  @abc.abstractmethod
   def direction(self) -> optax.GradientTransformation:
     """What `build` scales by the rate, before decay."""
-    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

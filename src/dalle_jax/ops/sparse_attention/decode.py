@@ -9,6 +9,8 @@ C captions, R samples of each, B = C R rows, T text, P a prefix of the stream, L
 M slots that a position may see, W grid, Y = S + W and X = T + Y keys.
 """
 
+import functools
+import logging
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -155,7 +157,17 @@ def decode_step(
 def _kernel_serves(q_BHK: Array, cache: Cache, pattern: Pattern) -> bool:
   captions, (batch, _, head_dim) = cache.text_k_CHTK.shape[0], q_BHK.shape
   dtypes = (str(x.dtype) for x in cache[:4])
-  return cache.text_length_C is None and drawing.serves(pattern, captions, batch, head_dim, *dtypes)
+  serves = cache.text_length_C is None and drawing.serves(pattern, captions, batch, head_dim, *dtypes)
+  if drawing.hopper():
+    _tell(serves, pattern)
+  return serves
+
+
+@functools.lru_cache(maxsize=64)
+def _tell(serves: bool, pattern: Pattern) -> None:
+  """Logs, once, what draws where there is a choice."""
+  how = "our kernel" if serves else "the structured path"
+  logging.getLogger("dalle_jax").info("drawing: %s for %s", how, pattern)
 
 
 def _attend_one(q_BHK: Array, k_BHK: Array, v_BHK: Array, cache: Cache, j: Array, pattern: Pattern) -> Array:
