@@ -1,6 +1,7 @@
 """The GPU kernel of one image position, its body interpreted here, against `decode.decode_step` in float32."""
 
 import functools
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,10 @@ def test_a_position_is_as_near_to_float32_as_the_structured_path(kind, j, captio
   assert error(other, exact) > 10 * error(found, exact)  # a position more or less is told apart
 
 
-def test_on_hopper_drawing_calls_the_kernel_where_it_serves_and_the_cache_moves_on_as_elsewhere(monkeypatch):
+def test_on_hopper_drawing_calls_the_kernel_where_it_serves_and_says_once_what_draws(monkeypatch, caplog):
   monkeypatch.setattr(sharding, "device", Hopper)
+  caplog.set_level(logging.INFO, logger="dalle_jax")
+  decode._tell.cache_clear()
   pattern = Pattern(text=64, grid=8, kind="row")
 
   def program(pattern=pattern, how="auto", **sizes):
@@ -85,6 +88,9 @@ def test_on_hopper_drawing_calls_the_kernel_where_it_serves_and_the_cache_moves_
     program(Pattern(text=64, grid=8, kind="row_only")),
   ):
     assert "sparse_attention_drawing" not in other
+  said = [line.split(" for ")[0] for line in caplog.messages if line.startswith("drawing: ")]
+  # Of three patterns; the first by the kernel, then by the path that serves 32 samples and float32 too.
+  assert said == ["drawing: our kernel", *["drawing: the structured path"] * 3]
 
 
 def test_what_is_split_over_devices_is_left_to_the_structured_path(monkeypatch):
