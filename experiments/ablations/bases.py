@@ -176,13 +176,14 @@ def control(stage: str, setting: Any = None) -> Arm:
   """The arm that most packs know to be worse: a thirtieth of the stage's learning rate."""
   return Arm(
     name=CONTROL,
-    change=lambda base: _slower(base, stage, 30),
+    change=lambda base: slower(base, stage),
     fields=(f"stages.{stage}.optimizer.lr",),
     setting=setting,
   )
 
 
-def _slower(base: Experiment, stage: str, by: float) -> Experiment:
+def slower(base: Experiment, stage: str, by: float = 30) -> Experiment:
+  """The experiment with a fraction of the stage's learning rate."""
   rate = base.stage(stage).optimizer.lr
   ends = {name: getattr(rate, name) / by for name in ("start", "end", "peak", "value") if hasattr(rate, name)}
   return changed(base, stage, optimizer={"lr": dataclasses.replace(rate, **ends)})
