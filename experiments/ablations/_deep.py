@@ -19,7 +19,7 @@ from dalle_jax.training.health import Spikes
 GLOBAL_BATCH = 1024
 OBJECTIVE = "stages.transformer.objective"
 # Of the transformer: layers, heads and their size, updates, and the peak of the rate.
-SIZES = {"smoke": (2, 2, 4, 2, 1e-3), "tiny": (64, 2, 16, 700, 1e-3), "small": (64, 4, 32, 10_000, 5e-4)}
+SIZES = {"smoke": (2, 2, 4, 2, 1e-3), "tiny": (64, 2, 16, 500, 1e-3), "small": (64, 4, 32, 10_000, 5e-4)}
 FASTER = {"tiny": LossScales(initial=25.0, most=40.0, doubling=200.0, apart=5)}
 
 

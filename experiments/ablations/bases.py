@@ -88,7 +88,7 @@ SIZES: Mapping[str, Size] = {
     width=128,
     batch=16,
     patches_from=2500,
-    steps=(500, 2500, 3000, 600),
+    steps=(500, 3100, 2300, 600),
     rate=3e-3,
   ),
   "small": Size(
