@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from quick import QUICK
 
 from dalle_jax import cli, places, run, sampling
 from dalle_jax.data.captioned_scenes import Config
@@ -112,7 +113,7 @@ def place(tmp_path_factory):
 
 def start(place, *argv, script=None, more=None):
   command = ["-m", "dalle_jax"] if script is None else ["-c", script]
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | (more or {})
+  environment = os.environ | QUICK | (more or {})
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
   return subprocess.Popen([sys.executable, *command, *map(str, argv)], cwd=place, env=environment, **pipes)
 
@@ -254,7 +255,7 @@ def test_what_was_drawn_is_ranked_again_without_drawing(place, whole):
 def test_four_devices_draw_what_one_draws(place, whole):
   seen = {}
   for name, devices, flags in (("one", 1, ()), ("four", 4, ("--mesh.data", 2, "--mesh.fsdp", 2))):
-    more = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    more = {"XLA_FLAGS": f"{QUICK['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"}
     dalle(place, "sample", "whole", "a red circle", "--num", 3, "--keep", 3, *flags, "--out", f"by-{name}", more=more)
     seen[name] = draws.read(place / f"by-{name}").codes_CNP.tolist()
   assert seen["one"] == seen["four"]
@@ -641,7 +642,7 @@ def test_a_stage_of_other_sizes_is_refused_with_the_arrays_that_differ(place, ot
 def test_two_processes_run_all_stages_with_one_s_losses(place, whole):
   launcher = Path(__file__).parents[1] / "launch/local.py"
   command = [sys.executable, launcher, "-n", "2", *train("of-two")[1:]]
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | QUICK
   done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   assert [what for what, _ in times(place / "of-two")] == ["tokenizer", "dvae", "codes", "transformer", "clip"]

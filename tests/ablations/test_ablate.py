@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from quick import QUICK
 
 from dalle_jax.ablations import scenes
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/support/toy_pack.py"
-ENV = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+ENV = os.environ | QUICK
 
 
 def command(out, data, *more):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick import QUICK
 
 from dalle_jax.ablations import packs
 from dalle_jax.commands.ablate import GROUPS
@@ -16,8 +17,7 @@ from dalle_jax.pack_files import files
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-# These programs run for less time than they take to compile.
-ENV = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+ENV = os.environ | QUICK
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from few import FEW
+from quick import QUICK
 
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.prepare import prepare
@@ -53,7 +54,7 @@ def demo_place(tmp_path_factory):
   shutil.copy(ROOT / "experiments/demo.py", place)
   prepare(Scenes(Config(image=32, train=96, valid=16, test=16, test_pairs=16)), place / "data")
   command = [sys.executable, "-m", "dalle_jax", "train", "demo.py", "--workdir", "run", "--data", "data", *FEW]
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | QUICK
   done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   return place

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from quick import QUICK
 
 from dalle_jax.training import metrics
 from dalle_jax.training.checkpoint import Checkpoints
@@ -27,7 +28,7 @@ ITEMS = ("params", "opt", "ema", "counters")
 def launched(place, workdir):
   """A run of two processes that start again when one of them is killed."""
   command = [sys.executable, str(ROOT / "launch/local.py"), "-n", "2", "--pause", "0.1", str(EXPERIMENT)]
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | QUICK
   with (place / f"{workdir}.log").open("w") as said:
     return subprocess.Popen([*command, "--workdir", workdir], cwd=place, env=environment, stdout=said, stderr=said)
 

@@ -18,6 +18,7 @@ import pytest
 import toy_run
 from few import FEW
 from PIL import Image
+from quick import QUICK
 
 from dalle_jax import cli
 from dalle_jax.errors import StorageError
@@ -146,7 +147,7 @@ def test_a_second_job_on_the_workdir(whole, tmp_path, figure):
   def try_another():
     script = f"import sys; sys.argv = ['toy', 'denoise', {str(tmp_path)!r}, '{STEPS}']; import runpy; "
     script += f"runpy.run_path({toy_run.__file__!r}, run_name='__main__')"
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | QUICK
     second.append(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment))
 
   train(**toy_run.options("denoise", tmp_path, batches=at(9, try_another)), steps=STEPS)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from quick import QUICK
 
 from dalle_jax.training import metrics
 
@@ -19,7 +20,8 @@ def start(count, workdir, stage="denoise", steps=40, devices=1, **environment):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  given = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} | environment
+  flags = f"{QUICK['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+  given = QUICK | {"XLA_FLAGS": flags} | environment
   told = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
   command = [sys.executable, str(SCRIPT), stage, str(workdir), str(steps)]
   return [

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from quick import QUICK
 
 # The first node's name is where the processes look for their coordinator, so it has to resolve. A job that was put back
 # begins again when its first start's credential has expired, which takes two minutes elsewhere.
@@ -70,7 +71,7 @@ def cluster(directory):
   for name in ("state", f"spool-{host}", "spool-zz-second"):
     (lab / name).mkdir()
   (lab / "slurm.conf").write_text(CONF.format(dir=lab, host=host, ports=[free_port() for _ in "123"]))
-  environment = os.environ | {"SLURM_CONF": str(lab / "slurm.conf"), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  environment = os.environ | QUICK | {"SLURM_CONF": str(lab / "slurm.conf")}
 
   def asked(*argv, cwd=directory):
     return subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=cwd, check=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick import QUICK
 
 from dalle_jax.training import metrics
 from dalle_jax.training.checkpoint import Checkpoints
@@ -22,7 +23,7 @@ STAGES = ["denoise", "clip"]  # dVAE and transformer are killed, two processes o
 
 
 def start(stage, workdir):
-  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | QUICK
   command = [sys.executable, str(SCRIPT), stage, str(workdir), str(STEPS)]
   return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
