@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from dalle_jax import attention_maps, config, evaluate, rank
-from dalle_jax.data.captions import Tokenizer, typed_ids
+from dalle_jax.data.captions import SPELT_OUT, Tokenizer, typed_ids, unknown
 from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.transformer import TransformerNll
@@ -75,9 +75,9 @@ def draw(
   that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `ranking.rankers`), CLIP where
   there is one if None; mesh: of devices that draw, one if None; attention: whether a sheet of attention maps is made of
   each picture. All codes and scores are kept in draws.npz, to be ranked again (`rank.again`). say: told in a line what
-  is cut off a long caption, that nothing ranks, that a stage is not trained to its end, or what could not be seen of
-  the part given. Raises UserError for a caption without a word, where the run has no weights, the part does not lie in
-  the picture, or `out` can't be written.
+  is cut off a long caption, that its words are not known, that nothing ranks, that a stage is not trained to its end,
+  or what could not be seen of the part given. Raises UserError for a caption without a word, where the run has no
+  weights, the part does not lie in the picture, or `out` can't be written.
   """
   if out.exists() and not out.is_dir():
     raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
@@ -90,6 +90,7 @@ def draw(
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")
   for line in [
+    *unread(words, captions),
     *([] if chosen else unranked(keep, num)),
     *caveats(workdir),
     *untold(workdir, sampling, chosen, against),
@@ -195,6 +196,15 @@ def caveats(workdir: Workdir) -> list[str]:
     f"stage {name} is at step {step} of {stage.steps}: its training has not ended"
     for name, stage in stages.items()
     if 0 < (step := workdir.step(name)) < stage.steps
+  ]
+
+
+def unread(words: Tokenizer, captions: Iterable[str]) -> list[str]:
+  """What a person should know where captions are of words that the tokenizer never learnt."""
+  share = f"more than {100 * SPELT_OUT:.0f} % of it to bytes and single letters"
+  return [
+    f"this checkpoint does not know the words of {caption[:40]!r}: its tokenizer leaves {share}"
+    for caption in unknown(words, captions)
   ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from dalle_jax import config, evaluate
-from dalle_jax.data.captions import Tokenizer
+from dalle_jax.data.captions import SPELT_OUT, Tokenizer, unknown
 from dalle_jax.draw import Prompt, caveats, unranked, untold
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation.probes import folder
@@ -28,8 +28,6 @@ from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.draws import Draws
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
-
-UNKNOWN = 0.3  # share of bytes and single letters among a caption's tokens above which its words are not known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,11 +141,10 @@ def _plan(
 
 def warnings(captions: Sequence[Caption], words: Tokenizer) -> Iterator[str]:
   """What the tokenizer makes of the captions that a person should know."""
-  unknown = sum(words.spelt_out(caption.text) > UNKNOWN for caption in captions)
-  if unknown:
+  if strange := unknown(words, (caption.text for caption in captions)):
     yield (
-      f"this checkpoint does not know the words of {unknown} of {len(captions)} captions: its tokenizer leaves more "
-      f"than {100 * UNKNOWN:.0f} % of each to bytes and single letters"
+      f"this checkpoint does not know the words of {len(strange)} of {len(captions)} captions: its tokenizer leaves "
+      f"more than {100 * SPELT_OUT:.0f} % of each to bytes and single letters"
     )
   most = words.cfg.length - 1
   if long := sum(len(words.encode(caption.text)) > most for caption in captions):

@@ -49,13 +49,16 @@ def gather(directory: Path) -> list[tuple[Path, Table]]:
 
 
 def index(found: list[tuple[Path, Table]], directory: Path) -> str:
-  """One line a claim, in Markdown."""
-  lines = ["| group | pack | claim | verdict | scale, seeds |", "| --- | --- | --- | --- | --- |"]
+  """One line a claim beside what the paper says, in Markdown."""
+  head = ["group", "pack", "the paper", "claim", "verdict", "better by", "of", "scale, seeds"]
+  lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
   for folder, table in found:
     link = f"[{table['title']}]({(folder / 'table.md').relative_to(directory).as_posix()})"
-    seeds = f"{table['scale']}, {len(table['seeds'])}"
+    unit = f"{table['metric']['name']}, {table['metric']['unit']}"
     for each in table["verdicts"]:
-      lines.append(f"| {table['group']} | {link} | {each['claim']} | {each['verdict']} | {seeds} |")
+      row = [table["group"], link, table["paper"]["says"], each["claim"], f"**{each['verdict']}**"]
+      row += [tables.interval(each["difference"]), unit, f"{table['scale']}, {len(table['seeds'])}"]
+      lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
   return "\n".join(lines) + "\n"
 
 

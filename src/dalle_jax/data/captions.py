@@ -23,6 +23,7 @@ from dalle_jax.errors import UserError
 
 SPACE = "\u2581"  # how SentencePiece writes a space
 RULE = "nmt_nfkc_cf"  # Unicode's compatibility forms, case-folded, spaces squeezed
+SPELT_OUT = 0.3  # share of a caption's tokens
 LEAST_VOCAB = 300  # 256 bytes, which spell what no piece does, and some letters
 RUNS = re.compile(r"[^\W\d_]+|.", re.DOTALL)  # a run of letters, or one other character
 
@@ -199,6 +200,11 @@ def typed_ids(words: Tokenizer, caption: str, *, strict: bool, say: Callable[[st
   if count > most:
     say(f"the caption {caption[:40]!r}... has {count} tokens; only the first {most} are read")
   return words.ids(caption)
+
+
+def unknown(words: Tokenizer, captions: Iterable[str]) -> list[str]:
+  """The captions of which more than `SPELT_OUT` are bytes and single letters: their words are not known."""
+  return [caption for caption in captions if words.spelt_out(caption) > SPELT_OUT]
 
 
 def _words(texts: Iterable[str]) -> Iterator[str]:
