@@ -1,11 +1,15 @@
 """README's third command on a folder of fifty pictures, by the commands a person types."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from quick import QUICK
 
 from dalle_jax import cli
 
@@ -29,17 +33,23 @@ def folder(tmp_path_factory):
   return path
 
 
-def test_fifty_pictures_are_prepared_trained_on_and_drawn(folder, tmp_path, capfd):
+def dalle(*argv):
+  """What a command that goes well prints."""
+  command = [sys.executable, "-m", "dalle_jax", *argv]
+  done = subprocess.run(command, env=os.environ | QUICK, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_fifty_pictures_are_prepared_trained_on_and_drawn(folder, tmp_path):
   data, workdir = str(tmp_path / "data"), str(tmp_path / "run")
-  assert cli.main(["data", "prepare", str(folder), "--out", data]) == 0
-  assert "unreadable picture" in capfd.readouterr().out
+  assert "unreadable picture" in dalle("data", "prepare", str(folder), "--out", data)
   assert json.loads((tmp_path / "data/report.json").read_text())["dropped"]["unreadable picture"] == 1
-  command = ["train", str(EXPERIMENT), "--data", data, "--size", "xs", "--workdir", workdir, *FEW]
-  assert cli.main(command) == 0, capfd.readouterr().err
+  dalle("train", str(EXPERIMENT), "--data", data, "--size", "xs", "--workdir", workdir, *FEW)
   resolved = json.loads((tmp_path / "run/experiment.json").read_text())
   assert resolved["name"] == "pictures-xs"
   assert resolved["data"] == data
-  assert cli.main(["sample", workdir, "picture number 7", "--num", "4", "--keep", "2"]) == 0
+  dalle("sample", workdir, "picture number 7", "--num", "4", "--keep", "2")
   drawn = sorted((tmp_path / "run/samples").glob("*/0*.png"))
   assert len(drawn) == 2
   for file in drawn:
