@@ -17,6 +17,10 @@ from dalle_jax.ablations.packs import Found
 from dalle_jax.ablations.verdict import BySeed
 
 Table = dict[str, Any]
+PLOT = (
+  '<picture><source srcset="plot-dark.png" media="(prefers-color-scheme: dark)">'
+  '<img src="plot-light.png" width="640" alt="Every arm at every seed"></picture>'
+)
 
 
 def build(
@@ -104,6 +108,8 @@ def markdown(table: Table) -> str:
       ["arm", unit, "better than the first by", *(f"{each['name']}, {each['unit']}" for each in table["also"])],
       [_row(table, row) for row in table["arms"]],
     ),
+    "",
+    PLOT,
     "",
     *notes(table),
   ]
