@@ -12,7 +12,7 @@ from dalle_jax.experiment import Experiment
 
 
 def pack() -> Pack:
-  """One run for all, by how many captions are drawn right."""
+  """One run for all, by how much of what captions say is drawn right."""
   return Pack(
     title="Repeated captions",
     group="text",
@@ -31,7 +31,8 @@ def pack() -> Pack:
       Arm(name="another's caption", setting=Drawing(shuffled=True)),
     ),
     control="another's caption",
-    metric=sampled.composition(smallest=0.03),
+    metric=sampled.aspects(smallest=0.02),
+    also=(sampled.composition(smallest=0.03),),
     claims=(
       Better(arm="twice", than="once"),
       Better(arm="three times", than="once"),

@@ -19,7 +19,7 @@ DROP = f"stages.{STAGE}.examples.drop_captions"
 
 
 def pack() -> Pack:
-  """Two runs: all captions kept, a tenth taken away; with the second, guidance 1, 3 and 0, by captions drawn right."""
+  """Two runs: all captions kept, a tenth taken away; with the second, guidance 1, 3 and 0, by aspects drawn right."""
   return Pack(
     title="Guidance and captions taken away",
     group="sampling",
@@ -34,8 +34,13 @@ def pack() -> Pack:
       _guided("a tenth taken away, guidance 0", 0.0, _dropping, (DROP,)),
     ),
     control="a tenth taken away, guidance 0",
-    metric=sampled.composition(smallest=0.03),
-    also=(sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02), metrics.image_loss(smallest=0.02)),
+    metric=sampled.aspects(smallest=0.02),
+    also=(
+      sampled.composition(smallest=0.03),
+      sampled.clip_score(smallest=1.0),
+      sampled.fd_clip(smallest=0.02),
+      metrics.image_loss(smallest=0.02),
+    ),
     claims=(
       Better(arm="a tenth taken away, guidance 3", than="a tenth taken away"),
       Better(arm="a tenth taken away, guidance 3", than="all kept, guidance 3"),

@@ -13,7 +13,7 @@ MOST, CAPTIONS = 512, 48
 
 
 def pack() -> Pack:
-  """One run and one draw for all N, by how many captions are drawn right."""
+  """One run and one draw for all N, by how much of what captions say is drawn right."""
   return Pack(
     title="The best of N by CLIP",
     group="sampling",
@@ -30,8 +30,11 @@ def pack() -> Pack:
       Arm(name="another's caption", setting=Drawing(captions=CAPTIONS, shuffled=True)),
     ),
     control="another's caption",
-    metric=sampled.composition(smallest=0.05),
-    also=(sampled.clip_score(smallest=1.0),),
+    metric=sampled.aspects(smallest=0.02),
+    also=(
+      sampled.composition(smallest=0.05),
+      sampled.clip_score(smallest=1.0),
+    ),
     claims=(
       Better(arm="of 8", than="of 1"),
       Better(arm="of 32", than="of 8"),

@@ -12,7 +12,7 @@ from dalle_jax.sampling.choose import SamplingConfig
 
 
 def pack() -> Pack:
-  """One run for all, by how many captions are drawn right."""
+  """One run for all, by how much of what captions say is drawn right."""
   return Pack(
     title="Temperature",
     group="sampling",
@@ -28,8 +28,8 @@ def pack() -> Pack:
       *(_at(temperature) for temperature in (0.85, 0.5, 3.0)),
     ),
     control="3",
-    metric=sampled.composition(smallest=0.03),
-    also=(sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02)),
+    metric=sampled.aspects(smallest=0.02),
+    also=(sampled.composition(smallest=0.03), sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02)),
     claims=(Better(arm="0.85", than="1"),),
   )
 

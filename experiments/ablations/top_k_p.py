@@ -13,7 +13,7 @@ from dalle_jax.sampling.choose import SamplingConfig
 
 
 def pack() -> Pack:
-  """One run for all, by how many captions are drawn right."""
+  """One run for all, by how much of what captions say is drawn right."""
   return Pack(
     title="Leaving unlikely codes out",
     group="sampling",
@@ -29,7 +29,7 @@ def pack() -> Pack:
       Arm(name="another's caption", setting=Drawing(shuffled=True)),
     ),
     control="another's caption",
-    metric=sampled.composition(smallest=0.03),
-    also=(sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02)),
+    metric=sampled.aspects(smallest=0.02),
+    also=(sampled.composition(smallest=0.03), sampled.clip_score(smallest=1.0), sampled.fd_clip(smallest=0.02)),
     claims=(Better(arm="the 64 likeliest", than="all codes"), Better(arm="those of 95 %", than="all codes")),
   )

@@ -16,7 +16,7 @@ DRAWING = Drawing()  # said by each arm, so that a figure of other numbers of ca
 
 
 def pack() -> Pack:
-  """What decays, by how many captions are drawn right; the loss beside it."""
+  """What decays, by how much of what captions say is drawn right; the loss beside it."""
   return Pack(
     title="What weight decay shrinks",
     group="optimizer",
@@ -31,8 +31,8 @@ def pack() -> Pack:
       bases.control(STAGE, setting=DRAWING),
     ),
     control=bases.CONTROL,
-    metric=sampled.composition(smallest=0.03),
-    also=(metrics.image_loss(smallest=0.01), metrics.training_loss(smallest=0.01)),
+    metric=sampled.aspects(smallest=0.02),
+    also=(sampled.composition(smallest=0.03), metrics.image_loss(smallest=0.01), metrics.training_loss(smallest=0.01)),
     claims=(Better(arm="matrices", than="all"),),
   )
 

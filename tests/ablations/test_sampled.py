@@ -42,6 +42,19 @@ def by_hand(run, how, seed=0):
   return images, np.array(right), np.stack([each.scores_N for each in found])
 
 
+def shares_by_hand(run, images):
+  """Of the aspects that each caption speaks of, the share that is right in each picture."""
+  asked = examples.first(open_prepared(run.experiment().data), "test", 3, size=16, words=run.tokenizer())
+  shares = []
+  for own, claims in zip(images, asked.claims):
+    spoken = ["count", "shape", "colour"]
+    spoken += [name for name in ("size", "texture") if any(getattr(each, name) for each in claims.objects)]
+    spoken += ["relation"] * bool(claims.relations) + ["background"] * (claims.background is not None)
+    verdicts = judge.judge(own, [claims] * len(own))
+    shares.append([np.mean([getattr(verdict, name) for name in spoken]) for verdict in verdicts])
+  return np.array(shares)
+
+
 def measured(metric, run, how, seed=0):
   return metric(smallest=0.1).measure(run, how, seed)
 
@@ -54,6 +67,10 @@ def test_pictures_verdicts_and_cosines_are_those_of_drawing_and_judging(run):
   np.testing.assert_array_equal(found.right_CS, right)
   np.testing.assert_allclose(found.cosines(), scores, atol=1e-5)
   assert measured(sampled.composition, run, HOW) == pytest.approx(right.mean())
+  shares = shares_by_hand(run, images)
+  assert 0 < shares.mean() < 1
+  np.testing.assert_allclose(found.share_CS, shares)
+  assert measured(sampled.aspects, run, HOW) == pytest.approx(shares.mean())
   assert measured(sampled.clip_score, run, HOW) == pytest.approx(np.maximum(100 * scores.mean(), 0), rel=1e-3)
 
 

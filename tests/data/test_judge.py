@@ -135,3 +135,12 @@ def test_what_a_caption_leaves_unsaid_is_not_judged():
   claim = scenes.ObjectClaim(shape=scene.objects[0].shape, colour=scene.objects[0].colour)
   [verdict] = judge.judge(pictures([scene]), [scenes.Claims(objects=(claim,))])
   assert verdict.all_right
+
+
+def test_the_share_that_is_right_is_of_what_the_caption_speaks_of():
+  right = judge.Verdict(count=True, shape=True, colour=False, size=False, texture=True, relation=True, background=True)
+  brief = scenes.Claims(objects=(scenes.ObjectClaim(shape="circle", colour="red"),))
+  assert judge.share(right, brief) == 2 / 3  # number and shape, and not the colour; no size is said
+  sized = dataclasses.replace(brief, objects=(scenes.ObjectClaim(shape="circle", colour="red", size="small"),))
+  assert judge.share(right, sized) == 2 / 4
+  assert judge.share(right, dataclasses.replace(brief, background="white")) == 3 / 4

@@ -60,10 +60,12 @@ class Drawing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-  """clip_CSE: CLIP's vectors of the pictures, clip_CE: of the captions that they are to fit; None without a CLIP."""
+  """right_CS: whether all that the caption says is so; share_CS: of the aspects it speaks of, the share that is right;
+  clip_CSE: CLIP's vectors of the pictures, clip_CE: of the captions that they are to fit; None without a CLIP."""
 
   images_CSHWC: UInt8[np.ndarray, "C S H W 3"]
   right_CS: Bool[np.ndarray, "C S"]
+  share_CS: Float[np.ndarray, "C S"]
   clip_CSE: Float[np.ndarray, "C S E"] | None
   clip_CE: Float[np.ndarray, "C E"] | None
 
@@ -88,14 +90,15 @@ def drawn(path: Path, step: int, seed: int, how: Drawing) -> Drawn:
   given = {"num": how.samples, "seed": seed, "sampling": how.sampling}
   images = [drawer.decode(each.codes_NP) for each in drawer.draw(text_CT, keep=1, rankers={}, **given)]
   readings = read_groups(images)
-  right_CS = np.array(
-    [[judge.compare(r, claims).all_right for r in own] for own, claims in zip(readings, asked.claims)]
-  )
+  verdicts = [[judge.compare(reading, claims) for reading in own] for own, claims in zip(readings, asked.claims)]
+  right_CS = np.array([[each.all_right for each in own] for own in verdicts])
+  share_CS = np.array([[judge.share(each, claims) for each in own] for own, claims in zip(verdicts, asked.claims)])
   clip_CSE = clip_CE = None
   if drawer.clip is not None:
     clip_CSE = np.stack([np.asarray(rerank.embed_pictures(drawer.clip_params, drawer.clip, own)) for own in images])
     clip_CE = np.asarray(rerank.embed_captions(drawer.clip_params, drawer.clip, asked.text_NT))
-  return Drawn(images_CSHWC=np.stack(images), right_CS=right_CS, clip_CSE=clip_CSE, clip_CE=clip_CE)
+  pictures = {"images_CSHWC": np.stack(images), "right_CS": right_CS, "share_CS": share_CS}
+  return Drawn(**pictures, clip_CSE=clip_CSE, clip_CE=clip_CE)
 
 
 @functools.lru_cache(maxsize=1)

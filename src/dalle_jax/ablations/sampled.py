@@ -1,6 +1,7 @@
 """Figures of what a finished run draws, each made with the smallest difference that would matter.
 
     composition   how probably all that a held-out caption says is so in its picture, as pixels are read
+    aspects       the same of each aspect that it speaks of: number, shapes, colours, sizes, textures, relations, ground
     clip_score    how well CLIP finds pictures and captions to fit, by the run's own
     fd_clip       Frechet distance of drawn and real pictures in CLIP's space, both blurred alike
 
@@ -33,13 +34,17 @@ PICTURES = 256  # that CLIP looks at together
 
 def composition(*, smallest: float) -> Metric:
   """How probably all that a caption says is so in the best of n pictures of it; more is better."""
-
-  def share(found: Drawn, how: Drawing) -> float:
-    if how.best_of == 1:
-      return float(found.right_CS.mean())
-    return float(rerank.best_of(found.cosines(), found.right_CS, how.best_of).mean())
-
+  share = lambda found, how: _of_best(found, how, found.right_CS)  # noqa: E731
   return _metric("captions drawn right", "of all captions", smallest, share, lower=False)
+
+
+def aspects(*, smallest: float) -> Metric:
+  """Of the aspects that a caption speaks of, the share that is right in the best of n pictures of it; more is better.
+
+  Where a small model draws one caption in fifty right in all it says, this one still tells runs apart.
+  """
+  share = lambda found, how: _of_best(found, how, found.share_CS)  # noqa: E731
+  return _metric("aspects drawn right", "of those that captions speak of", smallest, share, lower=False)
 
 
 def clip_score(*, smallest: float) -> Metric:
@@ -69,6 +74,11 @@ def fd_clip(*, smallest: float) -> Metric:
 
   name = "Frechet distance in CLIP's space"
   return Metric(name=name, unit="of unit vectors", smallest=smallest, measure=measure, check=check)
+
+
+def _of_best(found: Drawn, how: Drawing, value_CS: np.ndarray) -> float:
+  """The mean of a value of the best of n by CLIP, or of any where n is 1."""
+  return float((value_CS if how.best_of == 1 else rerank.best_of(found.cosines(), value_CS, how.best_of)).mean())
 
 
 def _metric(name: str, unit: str, smallest: float, of: Callable[[Drawn, Drawing], float], *, lower: bool) -> Metric:

@@ -47,6 +47,21 @@ def compare(reading: scene_reading.Reading, claims: scenes.Claims) -> Verdict:
   return max(verdicts, key=lambda v: (v.all_right, sum(dataclasses.astuple(v))))
 
 
+def says(claims: scenes.Claims, aspect: str) -> bool:
+  """Whether a caption says anything of this aspect: where it does not, the judge finds nothing wrong."""
+  if aspect == "relation":
+    return bool(claims.relations)
+  if aspect in ATTRIBUTES:
+    return any(getattr(each, aspect) is not None for each in claims.objects)
+  return aspect == "count" or claims.background is not None
+
+
+def share(verdict: Verdict, claims: scenes.Claims) -> float:
+  """Of the aspects that the caption says anything of, the share that is right."""
+  asked = [name for name in dataclasses.asdict(verdict) if says(claims, name)]
+  return sum(getattr(verdict, name) for name in asked) / len(asked)
+
+
 def _compare(reading, claims, matching) -> Verdict:
   right = {
     name: all(_bears_out(seen, claim, name) for seen, claim in zip(matching, claims.objects)) for name in ATTRIBUTES

@@ -42,18 +42,9 @@ def columns(
       verdicts = judge.judge(seen_NHWC, list(claims))
       found[f"right@{radius:g}"] = np.array([[v.all_right, *dataclasses.astuple(v)] for v in verdicts])
   if claims is not None:
-    found["claimed"] = np.array([[True, *(_says(each, aspect) for aspect in ASPECTS[1:])] for each in claims])
+    found["claimed"] = np.array([[True, *(judge.says(each, aspect) for aspect in ASPECTS[1:])] for each in claims])
   if captions is not None and networks.clip is not None:
     found["clip_text"] = networks.clip.captions(list(captions))
     digests = [hashlib.sha256(caption.encode()).digest()[:8] for caption in captions]
     found["caption"] = np.frombuffer(b"".join(digests), np.uint64)  # by which equal ones are known
   return found
-
-
-def _says(claims: scenes.Claims, aspect: str) -> bool:
-  """Whether a caption says anything of this aspect: where it does not, the judge finds nothing wrong."""
-  if aspect == "relation":
-    return bool(claims.relations)
-  if aspect in judge.ATTRIBUTES:
-    return any(getattr(each, aspect) is not None for each in claims.objects)
-  return aspect == "count" or claims.background is not None
