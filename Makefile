@@ -27,7 +27,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-parity test-faults launch-checkers test-gpu lint format golden pictures \
+.PHONY: help env libtpu gpu-compiler test test-slow test-long test-parity test-faults launch-checkers test-gpu lint format golden pictures \
   lock demo demo-long demo-emoji bench bench-attention bench-peers clean
 
 help:  ## list the targets
@@ -74,7 +74,10 @@ test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
-	$(ENV)/bin/python -m pytest -m "slow and not gpu and not parity" $(SPREAD)
+	$(ENV)/bin/python -m pytest -m "slow and not long and not gpu and not parity" $(SPREAD)
+
+test-long: $(READY) $(LIBTPU)  ## run what is too long for CI: packs of many arms, the TPU kernels for all chips
+	$(ENV)/bin/python -m pytest -m long $(SPREAD)
 
 test-parity: $(READY) $(PARITY)  ## compare with the official PyTorch modules, from PyPI in .venv-parity
 	PYTHONPATH=$$(.venv-parity/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \

@@ -1,10 +1,12 @@
 """The TPU kernels in programs for TPUs that are not here: lowered without one, and compiled by libtpu where it is."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
 import pytest
+from cycles import both, compiler, shapes
 
 from dalle_jax.errors import UserError
 from dalle_jax.ops.sparse_attention import Pattern, attend, tpu_cycles
@@ -16,17 +18,6 @@ MOST = {
   ("v6e", "forward"): 6100 / 2.5,
   ("v6e", "backward"): 10000 / 1.8,
 }
-
-
-def both(pattern, q, k, v, g):
-  run = functools.partial(attend, pattern=pattern, implementation="pallas_tpu")
-  o, pull = jax.vjp(run, q, k, v)
-  return o, pull(g)
-
-
-def shapes(pattern, dtype=jnp.bfloat16):
-  """Two examples and two groups of heads: a loop, in which the next block is fetched beside this one's work."""
-  return [jax.ShapeDtypeStruct((2, pattern.length, 4, 64), dtype)] * 4
 
 
 @pytest.mark.parametrize("kind", ["row", "column", "conv", "full"])
@@ -46,49 +37,58 @@ def test_splash_is_in_the_program_for_a_tpu():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """Where libtpu writes its schedules."""
-  folder = tmp_path_factory.mktemp("schedules")
+def compiled(tmp_path_factory):
   try:
-    tpu_cycles.begin(folder)
+    tpu_cycles.settings()
   except UserError as error:
     pytest.skip(str(error))
-  return folder
-
-
-def compiled(chip, pattern, folder, **how):
-  tpu_cycles.compile_for(chip, functools.partial(both, pattern), *shapes(pattern, **how))
-  found = {kernel.name: kernel for kernel in tpu_cycles.kernels(folder) if "sparse_attention" in kernel.name}
-  return {which: next(k for name, k in found.items() if which in name) for which in ("forward", "backward")}
+  with compiler(tmp_path_factory.mktemp("schedules")) as compiled:
+    yield compiled
 
 
 @pytest.mark.parametrize("chip", ["v5e", "v6e"])
-def test_libtpu_compiles_both_passes_to_few_cycles(chip, folder):
-  found = compiled(chip, Pattern(text=256, grid=32, kind="row"), folder)
+def test_libtpu_compiles_both_passes_to_few_cycles(chip, compiled):
+  found = compiled(chip, Pattern(text=256, grid=32, kind="row"))
   for which, kernel in found.items():
     assert 1000 < kernel.loop / 2 < MOST[chip, which]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["column", "conv", "full"])
-@pytest.mark.parametrize("chip", sorted(tpu_cycles.CHIPS))
-def test_libtpu_compiles_every_pattern_for_every_chip(chip, kind, folder):
-  assert set(compiled(chip, Pattern(text=256, grid=32, kind=kind), folder)) == {"forward", "backward"}
+def test_the_compiler_leaves_this_process_its_environment(compiled):
+  compiled("v5e", Pattern(text=256, grid=32, kind="row"))
+  assert "LIBTPU_INIT_ARGS" not in os.environ
+
+
+def in_full(cases):
+  """Each case for each chip: those for v5e are slow, all others are long as well."""
+  for chip in sorted(tpu_cycles.CHIPS):
+    marks = [pytest.mark.slow] if chip == "v5e" else [pytest.mark.slow, pytest.mark.long]
+    yield from (pytest.param(chip, *case, marks=marks) for case in cases)
+
+
+@pytest.mark.parametrize(("chip", "kind"), in_full([("column",), ("conv",), ("full",)]))
+def test_libtpu_compiles_every_pattern_for_every_chip(chip, kind, compiled):
+  assert set(compiled(chip, Pattern(text=256, grid=32, kind=kind))) == {"forward", "backward"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chip", sorted(tpu_cycles.CHIPS))
+@pytest.mark.parametrize("chip", sorted(tpu_cycles.CHIPS.keys() - {"v5e", "v6e"}))
+def test_libtpu_compiles_for_every_chip(chip, compiled):
+  assert set(compiled(chip, Pattern(text=256, grid=32, kind="row"))) == {"forward", "backward"}
+
+
 @pytest.mark.parametrize(
-  ("pattern", "dtype"),
-  [
-    (Pattern(text=256, grid=64, kind="row"), jnp.bfloat16),  # in blocks
-    (Pattern(text=256, grid=64, kind="conv"), jnp.bfloat16),
-    (Pattern(text=77, grid=24, kind="conv_corner"), jnp.bfloat16),  # ragged
-    (Pattern(text=256, grid=32, kind="column"), jnp.float32),
-  ],
+  ("chip", "pattern", "dtype"),
+  in_full(
+    [
+      (Pattern(text=256, grid=64, kind="row"), jnp.bfloat16),  # in blocks
+      (Pattern(text=256, grid=64, kind="conv"), jnp.bfloat16),
+      (Pattern(text=77, grid=24, kind="conv_corner"), jnp.bfloat16),  # ragged
+      (Pattern(text=256, grid=32, kind="column"), jnp.float32),
+    ]
+  ),
 )
-def test_libtpu_compiles_long_and_ragged_streams_and_float32(chip, pattern, dtype, folder):
-  assert set(compiled(chip, pattern, folder, dtype=dtype)) == {"forward", "backward"}
+def test_libtpu_compiles_long_and_ragged_streams_and_float32(chip, pattern, dtype, compiled):
+  assert set(compiled(chip, pattern, dtype)) == {"forward", "backward"}
 
 
 def test_a_chip_that_does_not_exist_is_refused():
