@@ -76,7 +76,7 @@ test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
 	$(ENV)/bin/python -m pytest -m "slow and not long and not gpu and not parity" $(SPREAD)
 
-test-long: $(READY) $(LIBTPU)  ## run what is too long for CI: packs of many arms, the TPU kernels for all chips
+test-long: $(READY) $(LIBTPU)  ## run what is too long for CI: the TPU kernels of all patterns for all chips
 	$(ENV)/bin/python -m pytest -m long $(SPREAD)
 
 test-parity: $(READY) $(PARITY)  ## compare with the official PyTorch modules, from PyPI in .venv-parity

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | QUICK
-SHORT = ("attention", "text", "losses")  # of few arms, or of models that compile fast
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +27,7 @@ def together(tmp_path_factory, worker_id):
   return (own if worker_id == "master" else own.parent) / "packs"
 
 
-@pytest.mark.parametrize(
-  "group", [group if group in SHORT else pytest.param(group, marks=pytest.mark.long) for group in GROUPS]
-)
+@pytest.mark.parametrize("group", GROUPS)
 def test_the_packs_of_a_group_run(group, together):
   argv = [sys.executable, "-m", "dalle_jax", "ablate", group, "--scale", "smoke", "--seeds", "1"]
   done = subprocess.run([*argv, "--out", str(together)], capture_output=True, text=True, cwd=ROOT, env=ENV, check=False)
