@@ -60,9 +60,10 @@ def test_the_compiler_leaves_this_process_its_environment(compiled):
 
 def in_full(cases):
   """Each case for each chip: those for v5e are slow, all others are long as well."""
-  for chip in sorted(tpu_cycles.CHIPS):
-    marks = [pytest.mark.slow] if chip == "v5e" else [pytest.mark.slow, pytest.mark.long]
-    yield from (pytest.param(chip, *case, marks=marks) for case in cases)
+  marks = {
+    chip: [pytest.mark.slow, *([pytest.mark.long] if chip != "v5e" else [])] for chip in sorted(tpu_cycles.CHIPS)
+  }
+  return [pytest.param(chip, *case, marks=marks[chip]) for chip in marks for case in cases]
 
 
 @pytest.mark.parametrize(("chip", "kind"), in_full([("column",), ("conv",), ("full",)]))
