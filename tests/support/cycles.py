@@ -34,8 +34,7 @@ def _compiled(folder, chip, pattern, dtype):
 
 @contextlib.contextmanager
 def compiler(folder):
-  """What compiles for a chip: (chip, pattern, dtype) to the kernels of both passes. Raises UserError without libtpu."""
-  tpu_cycles.settings()
+  """What compiles for a chip, where there is libtpu: (chip, pattern, dtype) to the kernels of both passes."""
   own = get_context("spawn")
   with ProcessPoolExecutor(1, mp_context=own, initializer=tpu_cycles.begin, initargs=(folder,)) as process:
     yield lambda chip, pattern, dtype=jnp.bfloat16: process.submit(_compiled, folder, chip, pattern, dtype).result()
