@@ -284,3 +284,8 @@ def test_words_are_what_spaces_part_and_every_other_id_is_one_of_theirs(model, t
     assert spelt == [place for place, id in enumerate(ids) if id != space]
     for word, places in found:
       assert words.decode([ids[place] for place in places]) == word
+
+
+def test_of_captions_those_are_unknown_whose_words_were_never_learnt(words, texts):
+  strange = ["カピバラ", "xqzvw jkpf"]
+  assert captions.unknown(words, [texts[0], strange[0], texts[1], strange[1]]) == strange
