@@ -12,6 +12,8 @@ EMOJI  ?= runs/demo-emoji
 
 # Tests run in two processes; the one that has none left takes some of the other's.
 SPREAD := -n 2 --dist worksteal --durations=30
+# Slow ones are handed out by the file, whose fixtures are then set up once.
+SPREAD_FILES := -n 2 --dist loadfile --no-loadscope-reorder --durations=50
 
 # Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
 # STEPS="--transformer-steps 4200".
@@ -27,7 +29,7 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-long test-parity test-faults launch-checkers test-gpu lint format golden pictures \
+.PHONY: help env libtpu gpu-compiler test test-slow test-packs test-long test-parity test-faults launch-checkers test-gpu lint format golden pictures \
   lock demo demo-long demo-emoji bench bench-attention bench-peers clean
 
 help:  ## list the targets
@@ -73,8 +75,12 @@ test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
 	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
 
-test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model
-	$(ENV)/bin/python -m pytest -m "slow and not long and not gpu and not parity" $(SPREAD)
+test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model (MINUTES=30: begin none later)
+	$(ENV)/bin/python -m pytest -m "slow and not packs and not long and not gpu and not parity" $(SPREAD_FILES) \
+	  $(if $(MINUTES),--minutes $(MINUTES))
+
+test-packs: $(READY)  ## run every pack of ablations at --scale smoke
+	$(ENV)/bin/python -m pytest -m packs $(SPREAD)
 
 test-long: $(READY) $(LIBTPU)  ## run what is too long for CI: the TPU kernels of all patterns for all chips
 	$(ENV)/bin/python -m pytest -m long $(SPREAD)

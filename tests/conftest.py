@@ -9,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import jax
 import pytest
 
+pytest_plugins = ["minutes"]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Frozen weights belong in arguments: closing over them in a jitted function is an error above 1 MB.
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)

@@ -14,7 +14,7 @@ from dalle_jax.ablations import packs
 from dalle_jax.commands.ablate import GROUPS
 from dalle_jax.pack_files import files
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.packs]
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | QUICK
