@@ -14,6 +14,7 @@ EMOJI  ?= runs/demo-emoji
 SPREAD := -n 2 --dist worksteal --durations=30
 # Slow ones are handed out by the file, whose fixtures are then set up once.
 SPREAD_FILES := -n 2 --dist loadfile --no-loadscope-reorder --durations=50
+BOX := $(if $(MINUTES),--minutes $(MINUTES))
 
 # Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
 # STEPS="--transformer-steps 4200".
@@ -76,11 +77,10 @@ test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model (MINUTES=30: begin none later)
-	$(ENV)/bin/python -m pytest -m "slow and not packs and not long and not gpu and not parity" $(SPREAD_FILES) \
-	  $(if $(MINUTES),--minutes $(MINUTES))
+	$(ENV)/bin/python -m pytest -m "slow and not packs and not long and not gpu and not parity" $(SPREAD_FILES) $(BOX)
 
 test-packs: $(READY)  ## run every pack of ablations at --scale smoke
-	$(ENV)/bin/python -m pytest -m packs $(SPREAD)
+	$(ENV)/bin/python -m pytest -m packs $(SPREAD) $(BOX)
 
 test-long: $(READY) $(LIBTPU)  ## run what is too long for CI: the TPU kernels of all patterns for all chips
 	$(ENV)/bin/python -m pytest -m long $(SPREAD)

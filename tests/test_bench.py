@@ -20,7 +20,9 @@ def told(capsys, *argv):
   return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("what", "key"), [("train-step", "median_s"), ("sample", "s_per_token")])
+@pytest.mark.parametrize(
+  ("what", "key"), [("train-step", "median_s"), pytest.param("sample", "s_per_token", marks=pytest.mark.slow)]
+)
 def test_a_models_timing_is_one_json_object(capsys, what, key):
   found = json.loads(told(capsys, what, *TINY, "--repeats", "3", "--json"))
   spread = found["spread_s"]
@@ -133,7 +135,7 @@ def test_cycles_of_splash_follow_from_the_blocks_that_a_mask_lets_live():
     (["attention", "--dtype", "int8"], "float32, bfloat16 or float16"),
     (["gpu-registers", "--grid", "0"], "256 text positions and a 0x0 grid"),
     (["tpu-cycles", "--grid", "0"], "256 text positions and a 0x0 grid"),
-    (["attention", "--kernel", "4", *SMALL[:8]], "kernel"),
+    pytest.param(["attention", "--kernel", "4", *SMALL[:8]], "kernel", marks=pytest.mark.slow),
     (["attention", "--layers", "4"], "--layers"),
   ],
 )

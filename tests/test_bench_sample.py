@@ -31,6 +31,7 @@ def test_the_dense_cache_draws_what_ours_draws(caption):
   np.testing.assert_array_equal(dense, ours)
 
 
+@pytest.mark.slow
 def test_all_three_sides_are_timed_and_told(capsys):
   assert cli.main(["bench", "sample", *TINY, "--json"]) == 0
   found = json.loads(capsys.readouterr().out)

@@ -56,6 +56,7 @@ def values(done):
   return {each.figure.key: each.figure.value for each in done.measured}
 
 
+@pytest.mark.slow
 def test_every_figure_that_is_asked_for_is_there(whole):
   done, out = whole
   figures = [each.figure for each in done.measured]
@@ -88,6 +89,7 @@ def test_every_figure_that_is_asked_for_is_there(whole):
   assert all((out / "page" / name).stat().st_size > 100 for name in ("cells-light.png", "drawn-1-07.png"))
 
 
+@pytest.mark.slow
 def test_every_figure_says_how_it_was_made(whole):
   for each in whole[0].measured:
     about = each.protocol
@@ -128,6 +130,7 @@ def test_figures_do_not_depend_on_the_batch_nor_on_where_it_was_ended(place, who
     assert values(again)[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
 
 
+@pytest.mark.slow
 def test_other_figures_of_the_same_pictures_draw_nothing_anew(place, whole, monkeypatch):
   def draws(*args, **kwargs):
     raise AssertionError("drawn anew")
@@ -215,6 +218,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(place, inception, tmp_path
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_stages_own_figures_and_their_comparison(place, tmp_path, capsys):
   for seed in ("0", "1"):
     out = ["--out", str(tmp_path / seed), "--data", str(place / "data"), "--seed", seed]

@@ -53,6 +53,7 @@ def workdir(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_tables_and_writes_them_with_a_page(workdir, capsys):
   assert command.run([str(workdir.path), "--items", "2", "--batch", "5"]) == 0
   printed = capsys.readouterr()
@@ -95,6 +96,7 @@ def test_the_command_takes_a_mesh(workdir, tmp_path):
     command.run([*argv, "--mesh.data", "3"])
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_not_trained_to_its_end_is_told(workdir, tmp_path, monkeypatch):
   whole = workdir.experiment()
   longer = replace(whole.stages["transformer"], steps=9)
@@ -104,6 +106,7 @@ def test_a_stage_that_is_not_trained_to_its_end_is_told(workdir, tmp_path, monke
   assert told == ["stage transformer is at step 2 of 9: its training has not ended"]
 
 
+@pytest.mark.slow
 def test_rows_by_training_are_there_where_the_data_is(workdir, tmp_path, monkeypatch):
   told = []
   rows = raven.probe(workdir, items=1, out=tmp_path / "out", say=told.append).by_training
@@ -122,6 +125,7 @@ def claimed(path, **changes):
   return Workdir.claim(path, replace(small("data"), **changes))
 
 
+@pytest.mark.slow
 def test_a_run_without_a_transformer_is_one_line_and_leaves_nothing(workdir, tmp_path):
   only = replace(small("data"), stages={"dvae": small("data").stages["dvae"]})
   path = Workdir.claim(tmp_path / "run", only).path
@@ -167,6 +171,7 @@ def test_what_a_person_gets_wrong_is_one_line(tmp_path, monkeypatch, argv, says)
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("items", "says"), [(0, "got 0 items of each set"), (5000, "matrices of identity to draw|only")]
 )
@@ -176,6 +181,7 @@ def test_items_that_there_are_not_are_one_line(workdir, tmp_path, items, says):
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_file_in_place_of_the_folder_is_one_line(workdir, tmp_path):
   (tmp_path / "out").write_text("")
   with pytest.raises(UserError, match="it is a file; take another --out"):

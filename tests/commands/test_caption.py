@@ -56,6 +56,7 @@ def test_captions_are_ranked_and_told_with_their_likelihood(place, capsys):
   assert found[0]["captions"] != found[1]["captions"]
 
 
+@pytest.mark.slow
 def test_more_captions_hold_the_fewer_and_the_batch_changes_nothing(place, capsys):
   everything = ("--num", "5", "--keep", "5")
   together = asked(place, capsys, "wide", "tall", "small", *everything)
@@ -75,6 +76,7 @@ def test_without_noise_all_captions_are_the_same_one(place, capsys):
   assert caption["times"] == 4
 
 
+@pytest.mark.slow
 def test_a_table_holds_every_picture_and_what_is_kept_of_it(place, capsys, monkeypatch):
   monkeypatch.setenv("COLUMNS", "400")
   printed = dalle(capsys, "caption", place / "run", place / "wide.png", place / "small.png")
@@ -137,6 +139,7 @@ def test_a_run_that_writes_captions_draws_no_pictures(place, capsys):
   assert not (place / "run" / "samples").exists()
 
 
+@pytest.mark.slow
 def test_it_is_measured_without_drawings(place, capsys):
   printed = dalle(capsys, "eval", place / "run", "--samples", "2")
   assert "loss_text" in printed.out
@@ -147,6 +150,7 @@ def test_it_is_measured_without_drawings(place, capsys):
   assert found["captions"]["all_right"][-1]["by_objects"]["all"]["rate"] > 0.5  # the data's own captions
 
 
+@pytest.mark.slow
 def test_while_it_trains_held_out_pictures_are_shown_with_their_likeliest_captions(place, capsys, monkeypatch):
   workdir = Workdir.open(str(place / "run"))
   told = []

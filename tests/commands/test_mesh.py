@@ -104,6 +104,7 @@ def test_probes_are_drawn_as_by_one_device(place):
     np.testing.assert_array_equal(*pictures)
 
 
+@pytest.mark.slow
 def test_likelihoods_are_those_of_one_device(place, watched):
   run, given = Workdir.open(str(place / "run")), (place / "pictures", place / "captions.txt")
   told = {"about": {}, "progress": lambda *done: None, "say": lambda line: None}

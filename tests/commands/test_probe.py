@@ -172,6 +172,7 @@ def files(folder):
   return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_all_that_was_drawn_is_kept_and_ranked_anew_without_drawing(run, tmp_path, capsys):
   picture = ("--image-prompt", _any(tmp_path / "out"))
   drawing = (run, "shape", "im2im_object", *picture, *FOUR, "--seed", 5)

@@ -38,7 +38,8 @@ def drawn():
 
 
 @pytest.mark.parametrize(
-  ("split", "size"), [("train", 32), ("valid", 32), ("test", 32), ("test_pairs", 32), ("test", 64)]
+  ("split", "size"),
+  [("train", 32), ("valid", 32), ("test", 32), ("test_pairs", 32), pytest.param("test", 64, marks=pytest.mark.slow)],
 )
 def test_clean_pictures_are_what_they_are(split, size):
   scene_list = draw_many(split, 300, size)
@@ -54,6 +55,7 @@ def test_blur_and_noise_of_24_decibels_are_survived(drawn):
   assert share_right(degraded_BHWC, drawn) >= 0.97
 
 
+@pytest.mark.slow
 def test_a_blur_of_a_pixel_is_survived(drawn):
   assert share_right(blurred(pictures(drawn), 1.0), drawn) >= 0.95
 

@@ -93,6 +93,7 @@ def test_the_same_generator_chooses_the_same_caption_and_crop_in_both_views(both
   assert len(crops) > 5 * 2
 
 
+@pytest.mark.slow
 def test_codes_and_pixels_of_the_same_crop_give_the_same_loss(both, vae):
   pictures, their_codes, words = both
   on_codes, on_pixels = TransformerNll(model=MODEL), TransformerNll(model=MODEL, dvae=DVAE)

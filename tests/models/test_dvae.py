@@ -120,6 +120,7 @@ def check_start(cfg, batch):
   assert nll == pytest.approx(-0.048, abs=0.01)
 
 
+@pytest.mark.slow
 def test_narrow_layers_start_with_the_published_statistics():
   check_start(dvae.Config(image=32, hidden=64, vocab=1024, blocks=1), batch=4)
 

@@ -446,6 +446,7 @@ def test_rows_of_given_codes_leave_the_caches_that_steps_leave(scan, remat):
       assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_in_bfloat16_scores_after_given_codes_are_as_exact_as_those_of_the_whole_stream():
   exact = tiny(layers=5, mix=KINDS, last="row")
   half = dataclasses.replace(exact, dtype="bfloat16")
@@ -508,6 +509,7 @@ def test_the_last_norm_and_the_heads_round_nothing_to_bfloat16():
   assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [True, False])
 def test_whatever_a_block_keeps_the_gradient_is_the_same(scan):
   cfg = tiny(layers=5, mix=("row", "column"), last="conv", scan=scan)

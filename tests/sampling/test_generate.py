@@ -81,7 +81,7 @@ def guided(how, cfg, params, guidance, against=None, temperature=1.0):
 
 
 @pytest.mark.parametrize("against", [None, OTHER], ids=["empty", "another"])
-@pytest.mark.parametrize("guidance", [0.5, 3.0])
+@pytest.mark.parametrize("guidance", [pytest.param(0.5, marks=pytest.mark.slow), 3.0])
 def test_guided_drawing_is_full_recomputation(guidance, against):
   cfg = config(("row", "column"), layers=3, last="conv")
   params = weights(cfg)
@@ -133,7 +133,15 @@ def on_a_mesh(cfg, params, given_CN=None, **how):
   return drawn(functools.partial(generate, mesh=mesh, given_CN=given_CN), cfg, params, **how)
 
 
-@pytest.mark.parametrize(("count", "samples"), [(1, 8), (2, 4), (4, 1), (3, 4)])
+@pytest.mark.parametrize(
+  ("count", "samples"),
+  [
+    pytest.param(1, 8, marks=pytest.mark.slow),
+    pytest.param(2, 4, marks=pytest.mark.slow),
+    pytest.param(4, 1, marks=pytest.mark.slow),
+    (3, 4),
+  ],
+)
 def test_eight_devices_draw_what_one_draws(count, samples):
   cfg = config(("row", "column"), layers=3, last="conv")
   params = weights(cfg)
@@ -142,7 +150,7 @@ def test_eight_devices_draw_what_one_draws(count, samples):
   assert len(np.unique(got)) > 5
 
 
-@pytest.mark.parametrize(("count", "samples"), [(1, 8), (4, 2)])
+@pytest.mark.parametrize(("count", "samples"), [(1, 8), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_eight_devices_complete_what_one_completes(count, samples):
   cfg = config(("row", "column"), layers=3, last="conv")
   params = weights(cfg)
@@ -173,6 +181,7 @@ def test_rows_that_do_not_divide_are_an_error(row):
     on_a_mesh(*row, count=1, samples=3)
 
 
+@pytest.mark.slow
 def test_weights_in_the_dtype_they_are_used_in_give_the_same_scores():
   cfg = dataclasses.replace(config(("row", "column"), layers=3, last="conv"), dtype="bfloat16")
   params = weights(cfg)

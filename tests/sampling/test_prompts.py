@@ -30,7 +30,7 @@ def stack():
   return cfg, weights(cfg)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=["top", "region"])
+@pytest.mark.parametrize("part", [pytest.param(PARTS[0], marks=pytest.mark.slow), PARTS[1]], ids=["top", "region"])
 def test_cached_drawing_beside_what_is_given_is_full_recomputation(stack, part):
   given_P = part.given(CODES)
   got = drawn(generate, *stack, given_P)
@@ -42,7 +42,10 @@ def test_cached_drawing_beside_what_is_given_is_full_recomputation(stack, part):
   assert (got[..., ~stays] != drawn(generate, *stack, None)[..., ~stays]).any()  # they look at what is given
 
 
-@pytest.mark.parametrize("kind", ["full", "row", "column", "conv", "row_only", "conv_corner", "conv_clamped"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("full", "conv", "row_only", "conv_corner")]
+
+
+@pytest.mark.parametrize("kind", ["row", "column", "conv_clamped", *SLOW])
 def test_however_many_codes_are_given_the_rest_is_full_recomputation(kind):
   cfg = config((kind,))
   params = weights(cfg)

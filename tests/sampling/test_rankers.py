@@ -17,6 +17,7 @@ def candidates(count=2, samples=9):
   return Candidates(np.arange(count), np.asarray(captions(count)), codes, images)
 
 
+@pytest.mark.slow
 def test_the_own_likelihood_is_the_models_with_the_caption_less_that_without():
   cfg = config(("row",), layers=1, last=None)
   params, given = weights(cfg), candidates()

@@ -54,6 +54,7 @@ def test_the_curve_is_drawn_at_powers_of_two_and_at_its_end():
   assert rerank.powers_of_two(12) == [1, 2, 4, 8, 12]
 
 
+@pytest.mark.slow
 def test_scores_are_the_products_of_what_training_compares():
   cfg = clip.Config(
     image=8, patch=4, text_vocab=16, text=4, embed=8, vision_layers=1, vision_width=16, vision_heads=2, text_layers=1,

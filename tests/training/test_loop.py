@@ -67,6 +67,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(toy, whole, tmp_
   assert rows(tmp_path) == whole[1]
 
 
+@pytest.mark.slow
 def test_the_state_of_a_plateau_schedule_survives_too(toy, tmp_path):
   lr = WarmupPlateau(peak=1e-2, warmup=2, window=2, patience=1, tolerance=0.5)
   changes = {"optimizer": AdamW(lr=lr, clip=1.0)}
@@ -155,6 +156,7 @@ def test_too_many_updates_in_a_row_that_are_not_finite_stop_the_run(toy, tmp_pat
   assert found[-1]["loss"] is None
 
 
+@pytest.mark.slow
 def test_batches_that_stopped_a_run_are_passed_over_when_asked(toy, tmp_path):
   def batches(start):
     for i, batch in enumerate(toy.batches(toy.vectors, start), start):

@@ -96,6 +96,7 @@ def test_moments_lie_on_the_mesh_as_their_parameters_do():
   assert muon.muon.mu["block_4/mlp/up/kernel"].sharding == kernel
 
 
+@pytest.mark.slow
 def test_decay_shrinks_the_matrices_too(params):
   zeros = jax.tree.map(jnp.zeros_like, params)
   updates = first_update(Muon(lr=Constant(RATE), decay=0.1), params, zeros)
