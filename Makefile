@@ -98,9 +98,9 @@ $(PARITY): requirements-parity.txt
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation youtokentome==1.0.6
 	@touch $(PARITY)
 
-test-faults: $(READY)  ## break what runs, one thing after the other, and write down what becomes of it (FULL=1: more of it)
+test-faults: $(READY)  ## break what runs, and write down what becomes of it (FULL=1: more of it; KILLS=6: fewer kills than 20)
 	@rm -f runs/faults.jsonl
-	FULL=$(FULL) $(ENV)/bin/python -m pytest -m faults -s
+	FULL=$(FULL) KILLS=$(KILLS) $(ENV)/bin/python -m pytest -m faults -s
 	$(ENV)/bin/python tests/support/figures.py runs/faults.jsonl
 
 launch-checkers:  ## put what checks launch/ (Kubernetes' schemas, XPK, SkyPilot; 0.9 GB) into .venv-launch, for its tests

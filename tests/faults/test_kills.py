@@ -121,8 +121,9 @@ def whole(demo_place):
   return {stage: bits(demo_place / "whole", stage) for stage in STAGES}
 
 
+@pytest.mark.timeout(2400)  # a kill costs half a minute or more: two processes start anew
 def test_a_run_whose_processes_are_killed_ends_with_the_same_bits(demo_place, whole, figure, goal):
-  seeds, per_run = goal([0], [0, 1, 2]), goal(20, 34)
+  seeds, per_run = goal([0], [0, 1, 2]), int(os.environ.get("KILLS") or goal(20, 34))
   kills, in_saves, in_first, runs = 0, 0, 0, 0
   for seed in seeds:
     rng, left = random.Random(seed), per_run
@@ -143,7 +144,7 @@ def test_a_run_whose_processes_are_killed_ends_with_the_same_bits(demo_place, wh
       assert {stage: bits(workdir, stage) for stage in STAGES} == whole
   assert kills >= per_run * len(seeds)
   assert in_saves >= kills // 4
-  assert in_first >= 5
+  assert in_first >= min(5, per_run // 2)
   figure(
     "SIGKILLs of one of 2 processes: bits of parameters, optimizer, average, counters, rows as an untouched run's",
     f"{kills} kills in {runs} runs ({in_saves} inside a save, {in_first} in the dVAE's stage): equal",
