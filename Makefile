@@ -99,8 +99,8 @@ $(PARITY): requirements-parity.txt
 	@touch $(PARITY)
 
 test-faults: $(READY)  ## break what runs, and write down what becomes of it (FULL=1: more of it; KILLS=6: fewer kills than 20)
-	@rm -f runs/faults.jsonl
-	FULL=$(FULL) KILLS=$(KILLS) $(ENV)/bin/python -m pytest -m faults -s
+	@mkdir -p runs && : > runs/faults.jsonl
+	FULL=$(FULL) KILLS=$(KILLS) $(ENV)/bin/python -m pytest -m faults -s $(BOX)
 	$(ENV)/bin/python tests/support/figures.py runs/faults.jsonl
 
 launch-checkers:  ## put what checks launch/ (Kubernetes' schemas, XPK, SkyPilot; 0.9 GB) into .venv-launch, for its tests
