@@ -12,6 +12,8 @@ EMOJI  ?= runs/demo-emoji
 
 # Tests run in two processes; the one that has none left takes some of the other's.
 SPREAD := -n 2 --dist worksteal --durations=30
+# What the fast tests compile runs for less time than LLVM would take to make it fast.
+QUICK := --xla_backend_optimization_level=0
 # Slow ones are handed out by the file, whose fixtures are then set up once.
 SPREAD_FILES := -n 2 --dist loadfile --no-loadscope-reorder --durations=50
 BOX := $(if $(MINUTES),--minutes $(MINUTES))
@@ -74,7 +76,7 @@ endef
 test: $(READY) $(LIBTPU) $(CUDA)  ## lint and run every test but the slow ones
 	@$(ENV)/bin/python -c "import sys, jax; print('Python', sys.version.split()[0], 'jax', jax.__version__)"
 	$(ENV)/bin/ruff check . && $(ENV)/bin/ruff format --check .
-	$(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
+	XLA_FLAGS="$(QUICK) $$XLA_FLAGS" $(ENV)/bin/python -m pytest -m "not slow and not gpu and not faults and not parity" $(SPREAD)
 
 test-slow: $(READY) $(LIBTPU) $(CUDA)  ## run the slow tests: kills and resumes, training a tiny model (MINUTES=30: begin none later)
 	$(ENV)/bin/python -m pytest -m "slow and not packs and not long and not gpu and not parity" $(SPREAD_FILES) $(BOX)
