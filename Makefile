@@ -12,10 +12,11 @@ EMOJI  ?= runs/demo-emoji
 
 # Tests run in two processes; the one that has none left takes some of the other's.
 SPREAD := -n 2 --dist worksteal --durations=30
-# What the fast tests compile runs for less time than LLVM would take to make it fast.
+# What the fast tests compile runs for less time than LLVM would take to make it fast (as tests/support/quick.py).
 QUICK := --xla_backend_optimization_level=0
 # Slow ones are handed out by the file, whose fixtures are then set up once.
 SPREAD_FILES := -n 2 --dist loadfile --no-loadscope-reorder --durations=50
+# MINUTES=30: none is begun later, and what is left out is told.
 BOX := $(if $(MINUTES),--minutes $(MINUTES))
 
 # Of the demo: scenes, captions of each split that are drawn, and steps other than the experiment's, such as
@@ -32,8 +33,8 @@ BRIEF  := --captions 6 --samples 4
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env libtpu gpu-compiler test test-slow test-packs test-long test-parity test-faults launch-checkers test-gpu lint format golden pictures \
-  lock demo demo-long demo-emoji bench bench-attention bench-peers clean
+.PHONY: help env libtpu gpu-compiler test test-slow test-packs test-long test-parity test-faults launch-checkers test-gpu \
+  lint format golden pictures lock demo demo-long demo-emoji bench bench-attention bench-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

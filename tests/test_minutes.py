@@ -15,9 +15,10 @@ MANY = """import pytest, time
 def test_many(n):
   time.sleep(0.5)
 """
-ONE = """import time
+ONE = """import pytest, time
 
-def test_left_out_by_m():
+@pytest.mark.parametrize("n", range(3))
+def test_left_out(n):  # by -k, so that of this file one is left
   raise AssertionError
 
 def test_one():
@@ -60,7 +61,6 @@ def test_the_file_of_the_fewest_tests_comes_first(pytest_says):
 @pytest.mark.parametrize("spread", [(), ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")])
 def test_what_is_not_begun_in_time_is_told_by_file(pytest_says, spread):
   found = pytest_says("--minutes", "0.005", *spread)  # 0.3 s: over when a process has run one test
-  passed, left = (int(re.search(rf"(\d+) {what}", found).group(1)) for what in ("passed", "skipped"))
-  assert passed + left == 7
-  assert passed <= 2
+  assert len(re.findall(r"PASSED", found)) <= 2  # none, where a process waits that long for its first
+  assert int(re.search(r"(\d+) skipped", found).group(1)) >= 5
   assert re.search(r"SKIPPED \[3\] .*test_c_many.py: not begun, the 0.005 minutes are over", found)

@@ -121,7 +121,7 @@ def whole(demo_place):
   return {stage: bits(demo_place / "whole", stage) for stage in STAGES}
 
 
-@pytest.mark.timeout(2400)  # a kill costs half a minute or more: two processes start anew
+@pytest.mark.timeout(2400)  # two whole runs, and two processes that start anew at each kill
 def test_a_run_whose_processes_are_killed_ends_with_the_same_bits(demo_place, whole, figure, goal):
   seeds, per_run = goal([0], [0, 1, 2]), int(os.environ.get("KILLS") or goal(20, 34))
   kills, in_saves, in_first, runs = 0, 0, 0, 0

@@ -144,7 +144,7 @@ def taken(pattern, got):
   return flat(got["o"]), flat(got["v"]).T
 
 
-@pytest.mark.parametrize("kind", [slow(kind) for kind in KINDS])
+@pytest.mark.parametrize("kind", ["row", *(slow(kind) for kind in KINDS if kind != "row")])
 def test_each_position_takes_from_those_it_sees_and_no_other(kind):
   pattern = Pattern(text=4, grid=5, kind=kind, kernel=3)
   got = assert_as_near_as_dense(pattern, one_hot(pattern))
