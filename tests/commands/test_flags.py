@@ -1,6 +1,7 @@
 """tyro's framed errors become one line that names the flag and the nearest known one."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,29 @@ def test_a_wrong_flag_is_one_line_that_names_it(argv, says):
   assert len(message) <= 200
   for words in says:
     assert words in message
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Writes:
+  out_dir: Path | None = None
+  font: Path = Path("a.ttf")
+  against: str | None = None
+
+
+@pytest.mark.parametrize(
+  ("argv", "flag"),
+  [
+    (["--out-dir", ""], "--out-dir"),
+    (["--out_dir", ""], "--out_dir"),
+    (["--out-dir="], "--out-dir"),
+    (["--against", "", "--font", ""], "--font"),
+  ],
+)
+def test_a_path_of_nothing_is_refused_and_not_the_current_folder(argv, flag):
+  with pytest.raises(UserError, match=rf"^got {flag} with nothing after it, wanted a path"):
+    flags.parse(Writes, argv, prog="dalle sample")
+
+
+def test_a_text_of_nothing_is_a_text():
+  got = flags.parse(Writes, ["--against", "", "--out-dir", "."], prog="dalle sample")
+  assert got == Writes(against="", out_dir=Path())

@@ -3,8 +3,11 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import re
+import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -19,6 +22,7 @@ def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") 
 
   Raises UserError in one line for anything that does not parse; exits with 0 after printing the help for `--help`.
   """
+  _refuse_empty_paths(flags, argv)
   complaint = io.StringIO()
   try:
     with contextlib.redirect_stderr(complaint):
@@ -28,6 +32,16 @@ def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") 
     if not stop.code:
       raise
     raise UserError(_first_thing(one_line(complaint.getvalue())) + f" (all flags: {prog} --help)") from None
+
+
+def _refuse_empty_paths(flags: Any, argv: Sequence[str]) -> None:
+  """Raises UserError for `--out ""`, an unset variable of the shell as a rule: as a path it is the current folder."""
+  hints = [hint for each in typing.get_args(flags) or (flags,) for hint in typing.get_type_hints(each).items()]
+  paths = {f"--{name.replace('_', '-')}" for name, hint in hints if Path in (hint, *typing.get_args(hint))}
+  words = [word for argument in argv for word in (argument.split("=", 1) if argument.startswith("--") else [argument])]
+  for flag, value in itertools.pairwise(words):
+    if flag.replace("_", "-") in paths and not value:
+      raise UserError(f"got {flag} with nothing after it, wanted a path; . is the current folder")
 
 
 def with_experiment(flags: type, experiment: Any) -> type:

@@ -6,13 +6,12 @@ A layers, N image tokens, T text positions, W words, H W pixels, h w the grid.
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from dalle_jax.evaluation import fonts
 from dalle_jax.sampling.gallery import enlarge
 
 TILE, MARGIN, LABEL, LINE = 128, 8, 148, 15
@@ -75,13 +74,16 @@ def sheet(image_HWC: UInt8[np.ndarray, "H W 3"], words: Sequence[str], layers: S
   top = TILE + 2 * MARGIN
   size = (LABEL + max(side_by_side, 4) * step_x + MARGIN, top + len(bands) * height + MARGIN)
   canvas = Image.new("RGB", size, "white")
-  pen, font, bold = ImageDraw.Draw(canvas), _font("DejaVuSans.ttf", 11), _font("DejaVuSans-Bold.ttf", 12)
+  pen, font = ImageDraw.Draw(canvas), fonts.sized(fonts.matplotlibs(fonts.PLAIN), 11)
+  chosen = [fonts.for_text(word, fonts.matplotlibs(fonts.BOLD)) for word in words]
+  bolds = [fonts.sized(file, 12) for file, _ in chosen]
+  explained = EXPLAINED if all(drawable for _, drawable in chosen) else f"{EXPLAINED}\n{BOXES}"
   canvas.paste(_tile(image_HWC), (MARGIN, MARGIN))
-  pen.multiline_text((TILE + 2 * MARGIN, MARGIN), EXPLAINED, fill=(90, 90, 90), font=font, spacing=3)
+  pen.multiline_text((TILE + 2 * MARGIN, MARGIN), explained, fill=(90, 90, 90), font=font, spacing=3)
   for b, band in enumerate(bands):
     y = top + b * height
     for column, w in enumerate(band):
-      pen.text((LABEL + column * step_x, y), _cut(words[w], bold), fill=(30, 30, 30), font=bold)
+      pen.text((LABEL + column * step_x, y), _cut(words[w], bolds[w]), fill=(30, 30, 30), font=bolds[w])
     for r, row in enumerate(layers):
       line_y, most = y + LINE + MARGIN // 2 + r * step_y, float(row.by_word_NW.max())
       pen.multiline_text((MARGIN, line_y), _about(row, most), fill=(60, 60, 60), font=font, spacing=3)
@@ -111,6 +113,7 @@ EXPLAINED = (
   "drawn there; mean over heads; in a row colours go from 0 to its greatest weight;\n"
   "under a map is the word's share of the row"
 )
+BOXES = "a box is a letter that no font of this machine has"
 
 
 def _about(row: Row, most: float) -> str:
@@ -129,8 +132,3 @@ def _cut(word: str, font: ImageFont.FreeTypeFont) -> str:
   while word and font.getlength(word + "…") > TILE:
     word = word[:-1]
   return word + "…"
-
-
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-  """Of those that Matplotlib brings: they have the letters of more languages than Pillow's own."""
-  return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", name)), size)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def save_code_map(
@@ -41,7 +42,10 @@ def save_matching_map(file: Path, scores_PC: Float[np.ndarray, "P C"], right_PC:
   drawn = axes.imshow(scores_PC, interpolation="nearest", cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
   if max(scores_PC.shape) <= 64:
     pictures, captions = np.nonzero(right_PC)
-    axes.scatter(captions, pictures, s=18, facecolors="none", edgecolors="#222222", linewidths=0.8)
+    for colour, width in (("white", 2.4), ("#222222", 0.9)):  # to be seen on dark fields and on light ones
+      axes.scatter(captions, pictures, s=24, facecolors="none", edgecolors=colour, linewidths=width)
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
   axes.set_xlabel("captions")
   axes.set_ylabel("pictures")
   figure.colorbar(drawn, ax=axes, label="nats that the caption tells of the picture")
