@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from quick import QUICK
 
-from dalle_jax import cli, places, run, sampling
+from dalle_jax import cli, places, run, sampling, stage_codes
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.images import CentreCrop
@@ -796,9 +796,9 @@ def test_a_stage_begun_on_codes_of_another_dvae_is_not_gone_on_with(monkeypatch,
       return {"hashes.json": b'{"dvae": "a"}'}
 
   monkeypatch.setattr(Workdir, "checkpoints", lambda self, stage: Begun())
-  run._check_hashes("transformer", Workdir(tmp_path), {"dvae": "a"})
+  stage_codes.check_begun_on("transformer", Workdir(tmp_path), {"dvae": "a"})
   with pytest.raises(UserError, match=r"begun on codes of another dVAE: remove .*transformer to train it anew"):
-    run._check_hashes("transformer", Workdir(tmp_path), {"dvae": "b"})
+    stage_codes.check_begun_on("transformer", Workdir(tmp_path), {"dvae": "b"})
 
 
 def test_a_second_process_on_the_same_workdir_is_refused(place, monkeypatch, capfd, tmp_path):

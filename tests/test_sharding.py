@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from dalle_jax import sharding
 from dalle_jax.errors import UserError
 from dalle_jax.sharding import MeshShape, Rules
+from dalle_jax.training import parameter_table
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_the_table_shows_only_what_is_really_split():
       sharding.unbox(tree),
       sharding.shardings(tree, where, Rules()),
     )
-    (row,) = sharding.describe(placed)
+    (row,) = parameter_table.describe(placed)
     assert (row.spec, row.bytes_per_device) == (layout, 256 // (1 if where is mesh else 8))
 
 
@@ -138,19 +139,19 @@ def test_the_table_counts_bytes_on_each_device(mesh):
   tree = {"kernel": boxed((8, 6), "embed", "mlp"), "scale": boxed((4,), None)}
   layout = sharding.shardings(tree, mesh, Rules())
   placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), sharding.unbox(tree), layout)
-  rows = {row.path: row for row in sharding.describe(placed)}
+  rows = {row.path: row for row in parameter_table.describe(placed)}
   assert rows["kernel"].bytes_per_device == 4 * 3 * 4
   assert rows["scale"].bytes_per_device == 4 * 4
   assert rows["kernel"].spec == "fsdp model"
-  assert "52 numbers" in sharding.table(list(rows.values()))
+  assert "52 numbers" in parameter_table.table(list(rows.values()))
 
 
 def test_arrays_of_many_layers_are_one_row():
-  alike = [sharding.Row(f"block_{i}/up/kernel", (8, 6), "fsdp -", 48) for i in range(3)]
-  other = sharding.Row("block_3/up/kernel", (8, 7), "fsdp -", 56)
-  rows = sharding.grouped([*alike, other])
-  assert rows == [sharding.Row("block_*/up/kernel", (8, 6), "fsdp -", 144, 3), other]
-  text = sharding.table(rows)
+  alike = [parameter_table.Row(f"block_{i}/up/kernel", (8, 6), "fsdp -", 48) for i in range(3)]
+  other = parameter_table.Row("block_3/up/kernel", (8, 7), "fsdp -", 56)
+  rows = parameter_table.grouped([*alike, other])
+  assert rows == [parameter_table.Row("block_*/up/kernel", (8, 6), "fsdp -", 144, 3), other]
+  text = parameter_table.table(rows)
   assert "3 of block_*/up/kernel" in text
   assert text.splitlines()[-1].split() == ["4", "arrays", "200", "numbers", "200"]
 

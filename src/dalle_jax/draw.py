@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -79,8 +80,7 @@ def draw(
   or what could not be seen of the part given. Raises UserError for a caption without a word, where the run has no
   weights, the part does not lie in the picture, or `out` can't be written.
   """
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+  check_folder(out)
   words = workdir.tokenizer()
   text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   against_CT = None if against is None else _against(words, against, len(captions), strict=strict, say=say)
@@ -104,25 +104,41 @@ def draw(
     done += count
     progress("drawing", done, total)
 
+  make_folder(out)
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
-  try:  # before any time is spent on what then can't be kept
+  how = {"num": num, "seed": seed, "keep": keep, "sampling": sampling, "given_CP": given_CP, "against_CT": against_CT}
+  drawn = list(drawer.draw(text_CT, **how, rankers=chosen, progress=tell))
+  about = settings(workdir, num, sampling, seed)
+  if against is not None:
+    about["against"] = against
+  if prompt is not None:
+    about["picture"] = f"{prompt.name}: {prompt.part}"
+  about["ranked by"] = ranking.told(chosen)
+  codes, scores = [each.codes_NP for each in drawn], [each.by_ranker for each in drawn]
+  draws = record(captions, text_CT, codes, scores, seed=seed, about=about, drawer=drawer, chosen=chosen)
+  draws_lib.write(out, draws)
+  samples = list(rank.samples(draws, drawn))
+  sheet = _sheets(drawer, words, len(samples), progress) if attention else None
+  return write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
+
+
+def check_folder(out: Path) -> None:
+  """Raises UserError where a file stands in place of a folder."""
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+
+
+def make_folder(out: Path) -> None:
+  """Made before any time is spent on what then can't be kept. Raises UserError where it can't be."""
+  try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
-  drawn = list(
-    drawer.draw(
-      text_CT,
-      num=num,
-      seed=seed,
-      keep=keep,
-      sampling=sampling,
-      given_CP=given_CP,
-      against_CT=against_CT,
-      rankers=chosen,
-      progress=tell,
-    )
-  )
-  about = {
+
+
+def settings(workdir: Workdir, num: int, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
+  """What a page says of how its pictures were drawn."""
+  return {
     "experiment": workdir.experiment().name,
     "experiment's hash": config.digest(workdir.experiment())[:16],
     "samples a caption": num,
@@ -132,26 +148,30 @@ def draw(
     "guidance": sampling.guidance,
     "seed": seed,
   }
-  if against is not None:
-    about["against"] = against
-  if prompt is not None:
-    about["picture"] = f"{prompt.name}: {prompt.part}"
-  about["ranked by"] = ranking.told(chosen)
-  draws = Draws(
+
+
+def record(
+  captions: Sequence[str],
+  text_CT: Int[np.ndarray, "C T"],
+  codes_C: Sequence[Int[np.ndarray, "N P"]],
+  scores_C: Sequence[Mapping[str, np.ndarray]],
+  *,
+  seed: int,
+  about: Mapping[str, Any],
+  drawer: Drawer,
+  chosen: Iterable[str],
+) -> Draws:
+  """What draws.npz keeps of captions' codes and of their scores by the rankers `chosen`."""
+  return Draws(
     captions=tuple(captions),
     seed=seed,
     text_CT=text_CT,
-    codes_CNP=np.stack([each.codes_NP for each in drawn]),
-    scores={name: np.stack([each.by_ranker[name] for each in drawn]) for name in chosen},
+    codes_CNP=np.stack(codes_C),
+    scores={name: np.stack([scores[name] for scores in scores_C]) for name in chosen},
     weights=drawer.weights,
     about=about,
     judges={name: digest for name, digest in drawer.judges.items() if name in chosen},
   )
-  draws_lib.write(out, draws)
-  samples = list(rank.samples(draws, drawn))
-  sheet = _sheets(drawer, words, len(samples), progress) if attention else None
-  page = write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
-  return page
 
 
 def _against(

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dalle_jax import config, evaluate
+from dalle_jax import draw, evaluate
 from dalle_jax.data.captions import SPELT_OUT, Tokenizer, unknown
-from dalle_jax.draw import Prompt, caveats, unranked, untold
+from dalle_jax.draw import Prompt
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation.probes import folder
 from dalle_jax.evaluation.probes.subset import subset
@@ -25,7 +25,6 @@ from dalle_jax.sampling import draws as draws_lib
 from dalle_jax.sampling import prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
-from dalle_jax.sampling.draws import Draws
 from dalle_jax.sharding import MeshShape
 from dalle_jax.workdir import Workdir
 
@@ -78,26 +77,13 @@ def probe(
   check_folders(out, suites)
   words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
   chosen = ranking.rankers(drawer, rank_by)
-  about = {
-    "experiment": workdir.experiment().name,
-    "experiment's hash": config.digest(workdir.experiment())[:16],
-    "samples a caption": num,
-    "temperature": sampling.temperature,
-    "top-k": sampling.top_k or "all",
-    "top-p": sampling.top_p or 1,
-    "guidance": sampling.guidance,
-    "seed": seed,
-    "ranked by": ranking.told(chosen),
-  }
+  about = draw.settings(workdir, num, sampling, seed) | {"ranked by": ranking.told(chosen)}
   plans = [_plan(suite, subset(suite, limit, seed), picture, words, drawer, about) for suite in suites]
   unread = [f"{plan.suite.name}: {line}" for plan in plans for line in plan.warnings]
-  nothing_ranks = [] if chosen else unranked(keep, num)
-  for line in [*nothing_ranks, *caveats(workdir), *untold(workdir, sampling, chosen), *unread]:
+  nothing_ranks = [] if chosen else draw.unranked(keep, num)
+  for line in [*nothing_ranks, *draw.caveats(workdir), *draw.untold(workdir, sampling, chosen), *unread]:
     say(line)
-  try:  # before any time is spent on what then can't be kept
-    out.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
+  draw.make_folder(out)
   done, total = 0, num * sum(len(plan.captions) for plan in plans)
   progress("drawing", 0, total)
 
@@ -172,21 +158,12 @@ def _write(
       yield each
 
   folder.write(out, plan.suite, plan.captions, noted(), seed=seed, about=plan.about, warnings=plan.warnings)
-  draws = Draws(
-    captions=tuple(caption.text for caption in plan.captions),
-    seed=seed,
-    text_CT=text_CT,
-    codes_CNP=np.stack(codes),
-    scores={name: np.stack([each[name] for each in scores]) for name in scores[0]},
-    weights=drawer.weights,
-    about=plan.about,
-    judges={name: digest for name, digest in drawer.judges.items() if name in chosen},
-  )
-  draws_lib.write(out, draws)
+  captions = [caption.text for caption in plan.captions]
+  how = {"seed": seed, "about": plan.about, "drawer": drawer, "chosen": chosen}
+  draws_lib.write(out, draw.record(captions, text_CT, codes, scores, **how))
 
 
 def check_folders(out: Path, suites: Sequence[Suite]) -> None:
   """Raises UserError where a file stands in place of a folder."""
   for place in (out, *(out / suite.name for suite in suites)):
-    if place.exists() and not place.is_dir():
-      raise UserError(f"cannot write pictures to {place}: it is a file; take another --out")
+    draw.check_folder(place)

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -209,6 +210,12 @@ def say(line: str) -> None:
   """Last words: to stderr, past everything that may hold them up, and whatever becomes of them."""
   with contextlib.suppress(OSError, ValueError):
     os.write(2, f"{line}\n".encode())
+
+
+def say_once(line: str) -> None:
+  """To stderr, by the first process of several."""
+  if index() == 0:
+    print(line, file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> NoReturn:

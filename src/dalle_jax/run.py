@@ -13,36 +13,33 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jax.sharding import Mesh
 
-from dalle_jax import __version__, config, places, processes, prompt_metrics, sharding, step_shapes
-from dalle_jax.data import captions, codes, near_misses, pipeline, views
-from dalle_jax.data.captions import Tokenizer
-from dalle_jax.data.images import CentreCrop
+from dalle_jax import (
+  __version__,
+  config,
+  places,
+  processes,
+  prompt_metrics,
+  sharding,
+  stage_codes,
+  stage_inputs,
+  step_shapes,
+)
+from dalle_jax.data import pipeline
 from dalle_jax.data.prepared import Prepared, open_prepared
-from dalle_jax.errors import StorageError, UserError
-from dalle_jax.experiment import Codes, Experiment, Pictures, Stage, check_drawn, dvae_stage
-from dalle_jax.models import image_tokenizer
-from dalle_jax.objectives import codebook
-from dalle_jax.objectives.first_stage import FirstStage
-from dalle_jax.objectives.patch_dvae import PatchDvae
+from dalle_jax.errors import UserError
+from dalle_jax.experiment import Experiment, Stage, dvae_stage
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
 from dalle_jax.showing import hooks
 from dalle_jax.training import compile_cache, left_out, lock
 from dalle_jax.training.loop import train
-from dalle_jax.training.progress import StepProgress
 from dalle_jax.training.throughput import Work
-from dalle_jax.workdir import Workdir, check_taken, taken
-
-# Examples whose captions the tokenizer and the near misses are learnt from; their order is random already.
-MOST_CAPTIONS, MOST_FOR_MISSES = 1_000_000, 50_000
+from dalle_jax.workdir import Workdir, check_taken
 
 
 def run(
@@ -115,7 +112,7 @@ def _check_beforehand(experiment: Experiment, names: list[str], workdir: Workdir
     if stage.frozen or _stands_at(workdir, name) >= stage.steps:
       continue
     step_shapes.check(experiment, name, mesh)
-    if not _needs_dvae(stage) or first in names or experiment.stage(first).frozen:
+    if not stage_codes.needs_dvae(stage) or first in names or experiment.stage(first).frozen:
       continue
     if not _stands_at(workdir, first):
       raise UserError(f"{workdir} has no weights of stage {first} yet: run `dalle train` on it first")
@@ -143,9 +140,11 @@ def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, str]:
 def _prepare(workdir: Workdir, prepared: Prepared, split: str) -> Workdir:
   """Trains the tokenizer, if the workdir has none and a stage reads text. The workdir."""
   experiment = workdir.experiment()
-  if not workdir.tokenizer_file.is_file() and any(reads_text(stage) for stage in experiment.stages.values()):
+  if not workdir.tokenizer_file.is_file() and any(
+    stage_inputs.reads_text(stage) for stage in experiment.stages.values()
+  ):
     with workdir.timed("tokenizer"):
-      workdir.keep_tokenizer(train_tokenizer(prepared, split, experiment))
+      workdir.keep_tokenizer(stage_inputs.train_tokenizer(prepared, split, experiment))
   workdir.keep()
   return workdir
 
@@ -155,7 +154,7 @@ def _roll_back(workdir: Workdir, names: list[str]) -> None:
   _check_rollback(workdir, names)
   for name in names:
     if steps := left_out.roll_back(workdir.path / name):
-      _say(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
+      processes.say_once(f"{name}: passing over the batches of steps {steps[0]} to {steps[-1]}")
   workdir.keep()
 
 
@@ -180,18 +179,18 @@ def _run_stage(
   stage, steps = experiment.stage(name), experiment.stage(name).steps
   done = processes.number_by_first(lambda: workdir.step(name) or None)
   if done and done >= steps:
-    _say(f"{name}: done, {steps} steps")
+    processes.say_once(f"{name}: done, {steps} steps")
     return
   _warn_of_schedule(name, stage)
-  words = workdir.tokenizer() if reads_text(stage) else None
+  words = workdir.tokenizer() if stage_inputs.reads_text(stage) else None
   if words is not None:
-    _warn_of_truncation(name, prepared, split, words)
-  frozen, hashes = _frozen(stage, workdir)
+    stage_inputs.warn_of_truncation(name, prepared, split, words)
+  frozen, hashes = stage_codes.frozen_weights(stage, workdir)
   if done:
-    _check_hashes(name, workdir, hashes)
+    stage_codes.check_begun_on(name, workdir, hashes)
   mesh = sharding.make_mesh(experiment.mesh)
   share = sharding.share(mesh, experiment.rules)
-  source, view = _examples(stage, words, workdir, prepared, split)
+  source, view = stage_inputs.examples(stage, words, workdir, prepared, split)
 
   def batches(first: int) -> Iterator[Mapping[str, np.ndarray]]:
     return pipeline.batches(
@@ -207,7 +206,7 @@ def _run_stage(
 
   shown = hooks(name, workdir, prepared) if show else ()
   parts = f", in {stage.accumulate} parts" if stage.accumulate > 1 else ""
-  _say(f"{name}: batches of {stage.batch:,}, {stage.batch / mesh.size:g} a device{parts}; {_hosts(mesh)}")
+  processes.say_once(f"{name}: batches of {stage.batch:,}, {stage.batch / mesh.size:g} a device{parts}; {_hosts(mesh)}")
   with workdir.timed(name):
     train(
       name=name,
@@ -225,8 +224,8 @@ def _run_stage(
       store=workdir.store(name),
       beforehand=workdir.keep,
       files=_files(workdir, hashes),
-      hooks=(*shown, *prompt_metrics.hooks(measured, name, workdir, prepared, _say)),
-      start=_start(name, workdir, prepared, split),
+      hooks=(*shown, *prompt_metrics.hooks(measured, name, workdir, prepared, processes.say_once)),
+      start=stage_inputs.first_weights(name, workdir, prepared, split),
       work=_work(stage),
       profile=profile,
       wandb=wandb,
@@ -251,148 +250,6 @@ def _work(stage: Stage) -> Work:
   return Work(flops=stage.objective.flops(), tokens=stream)
 
 
-def encoder(workdir: Workdir) -> codes.Encode:
-  """What encodes pictures by the workdir's dVAE. Raises UserError when the run has none, or no weights of it yet."""
-  name = _dvae_of(workdir)
-  model, (params, _) = workdir.experiment().stage(name).objective.model, workdir.weights(name)
-
-  def encode(images_BHWC: np.ndarray, seed_B: np.ndarray | None = None) -> np.ndarray:
-    if seed_B is None:
-      return np.asarray(image_tokenizer.encode_images(params, model, images_BHWC))
-    return np.asarray(image_tokenizer.sample_codes(params, model, images_BHWC, seed_B))
-
-  return encode
-
-
-def codes_stamp(prepared: Prepared, workdir: Workdir, *, crops: int, seed: int, sampled: bool = False) -> codes.Stamp:
-  """What the codes of this data by the workdir's dVAE are stamped with.
-
-  Raises UserError as `encoder` does, and where codes are to be drawn by probabilities that there are none of.
-  """
-  name = _dvae_of(workdir)
-  objective = workdir.experiment().stage(name).objective
-  if sampled:
-    check_drawn(f"encoding by {workdir}", objective)
-  model, (_, digest) = objective.model, workdir.weights(name)
-  sizes = {"vocab": model.vocab, "grid": model.grid, "size": model.image}
-  return codes.stamp(prepared, dvae=digest, crops=crops, seed=seed, sampled=sampled, **sizes)
-
-
-def _dvae_of(workdir: Workdir) -> str:
-  name = dvae_stage(workdir.experiment())
-  if name is None:
-    raise UserError(f"{workdir} has no dVAE stage: name the workdir of a run that has one")
-  return name
-
-
-def _frozen(stage: Stage, workdir: Workdir) -> tuple[Any, dict[str, str]]:
-  """The weights the stage reads but does not train, and their digests."""
-  if not _needs_dvae(stage):
-    return {}, {}
-  name = _dvae_of(workdir)
-  params, digest = workdir.weights(name)
-  first = workdir.experiment().stage(name)
-  if not first.frozen and (at := workdir.step(name)) < first.steps:
-    raise UserError(
-      f"the stage {name}, whose codes are wanted, stands at step {at} of {first.steps}: train it to its end first, "
-      f"with --only {name} or without --only"
-    )
-  return {} if stage.objective.dvae is None else {"dvae": params}, {"dvae": digest}
-
-
-def _needs_dvae(stage: Stage) -> bool:
-  """Whether the stage reads codes, or encodes pictures in its step."""
-  if isinstance(stage.objective, FirstStage):
-    return False
-  return stage.objective.dvae is not None or isinstance(stage.examples, Codes)
-
-
-def _check_hashes(name: str, workdir: Workdir, hashes: dict[str, str]) -> None:
-  """Raises UserError where the stage was begun on codes of other dVAE weights than there are now."""
-  begun = json.loads(workdir.checkpoints(name).files()["hashes.json"])
-  if begun.get("dvae") != hashes.get("dvae"):
-    raise UserError(
-      f"stage {name} was begun on codes of another dVAE: remove {workdir.place / name} to train it anew, "
-      "or put that dVAE back"
-    )
-
-
-def _examples(
-  stage: Stage, words: Tokenizer | None, workdir: Workdir, prepared: Prepared, split: str
-) -> tuple[Any, pipeline.View]:
-  """What the stage reads, and how it sees it."""
-  seed = workdir.experiment().seed
-  misses = _near_misses(prepared, split, words) if stage.examples.near_misses else None
-  if isinstance(stage.examples, Codes):
-    found = processes.by_first(lambda: _codes(stage.examples, workdir, prepared))
-    if found is None and stage.examples.dir is None:
-      workdir.fetch("codes")
-    source = (found or codes.open_codes(stage.examples.dir or workdir.codes)).source(split)
-    return source, views.CodesView(tokenizer=words, near_misses=misses, drop_captions=stage.examples.drop_captions)
-  own: Pictures = stage.examples
-  read = {"tokenizer": words, "near_misses": misses, "drop_captions": own.drop_captions}
-  view = views.PictureView(crop=own.crop, crops=own.crops, seed=seed, **read)
-  return prepared.source(split), view
-
-
-def _near_misses(prepared: Prepared, split: str, words: Tokenizer) -> near_misses.NearMisses:
-  """What stands for what in the training split's captions."""
-  examples = zip(range(MOST_FOR_MISSES), prepared.source(split).captions())
-  return near_misses.learn((words.encode(text) for _, each in examples for text in each), words.cfg.vocab)
-
-
-def _codes(wanted: Codes, workdir: Workdir, prepared: Prepared) -> codes.Codes:
-  """The codes in the directory named, checked; or the workdir's own, made if they are not there or of other weights."""
-  stamp = codes_stamp(prepared, workdir, crops=wanted.crops, seed=workdir.experiment().seed, sampled=wanted.sampled)
-  if wanted.dir is not None:
-    found = codes.open_codes(wanted.dir)
-    codes.check(found, stamp)
-    return found
-  if workdir.codes.is_dir():
-    try:
-      found = codes.open_codes(workdir.codes) if (workdir.codes / codes.STAMP).is_file() else None
-    except StorageError as error:
-      _say(f"codes: {error}")
-      found = None
-    if found and found.stamp == stamp:
-      return found
-    _say("codes: those of the workdir are damaged, or of other weights or data; encoding anew")
-    shutil.rmtree(workdir.codes)
-  done, bar = 0, StepProgress("codes", sum(stamp.examples.values()) * stamp.crops, 0, unit="crops")
-
-  def progress(count: int) -> None:
-    nonlocal done
-    done += count
-    bar.update(done)
-
-  try:
-    with workdir.timed("codes"):
-      found = codes.encode(prepared, workdir.codes, stamp, encoder(workdir), progress=progress)
-    workdir.keep()
-    return found
-  finally:
-    bar.close()
-
-
-def _start(name: str, workdir: Workdir, prepared: Prepared, split: str) -> Callable[[Any], Any] | None:
-  """What a stage's parameters begin with, where not at random: another run's, or a codebook of the data's patches."""
-  stage, seed = workdir.experiment().stage(name), workdir.experiment().seed
-  if stage.from_ is not None:
-    return lambda params: taken(name, stage, params)[0]
-  if not isinstance(stage.objective, PatchDvae):
-    return None
-  model, source = stage.objective.model, prepared.source(split)
-  rows = np.random.default_rng(seed).permutation(len(source))[: stage.objective.patches_from]
-  crop = CentreCrop(size=model.image)
-  images_NHWC = np.stack([crop(source[int(row)]["image"], np.random.default_rng(0)) for row in rows])
-
-  def start(params: Any) -> Any:
-    _say(f"{name}: looking for {model.vocab:,} kinds of patches in {len(rows):,} pictures")
-    return codebook.start(params, model, images_NHWC, seed=seed)
-
-  return start
-
-
 def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:
   """What makes a checkpoint explain itself."""
   files = {"experiment.json": json.dumps(config.to_dict(workdir.experiment()), indent=2).encode()}
@@ -402,37 +259,11 @@ def _files(workdir: Workdir, hashes: dict[str, str]) -> dict[str, bytes]:
   return files | {"hashes.json": json.dumps(hashes).encode()}
 
 
-def reads_text(stage: Stage) -> bool:
-  """Whether a stage's examples have captions."""
-  return isinstance(stage.examples, Codes) or stage.examples.captions
-
-
-def train_tokenizer(prepared: Prepared, split: str, experiment: Experiment) -> bytes:
-  """The tokenizer of the split's captions, as a file's bytes."""
-  source = prepared.source(split)
-  texts = (text for _, each in zip(range(MOST_CAPTIONS), source.captions()) for text in each)
-  return captions.train(texts, experiment.tokenizer)
-
-
-def _warn_of_truncation(name: str, prepared: Prepared, split: str, words: Tokenizer) -> None:
-  """Says how many captions are cut off at their end, of the first ten thousand examples."""
-  most = words.cfg.length - 1
-  texts = [text for _, each in zip(range(10_000), prepared.source(split).captions()) for text in each]
-  cut = sum(len(words.encode(text)) > most for text in texts)
-  if cut:
-    _say(f"{name}: {cut:,} of {len(texts):,} captions have more than {most} tokens and are cut off at their end")
-
-
 def _warn_of_schedule(name: str, stage: Stage) -> None:
   """Says where the rate's schedule ends at another step than the stage."""
   ends = getattr(stage.optimizer.lr, "steps", stage.steps)
   if ends != stage.steps:
-    _say(
+    processes.say_once(
       f"{name}: takes {stage.steps:,} steps, and its rate falls until step {ends:,}: "
       f"--stages.{name}.optimizer.lr.steps {stage.steps} makes both end together"
     )
-
-
-def _say(line: str) -> None:
-  if processes.index() == 0:
-    print(line, file=sys.stderr, flush=True)

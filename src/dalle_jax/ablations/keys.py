@@ -12,7 +12,7 @@ from typing import Any
 from dalle_jax import __version__, config
 from dalle_jax.data.captions import TokenizerConfig
 from dalle_jax.experiment import Experiment
-from dalle_jax.run import reads_text
+from dalle_jax.stage_inputs import reads_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

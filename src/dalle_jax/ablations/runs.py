@@ -11,7 +11,7 @@ Several processes may do so at once: what they share is made by one, and the oth
 import dataclasses
 from pathlib import Path
 
-from dalle_jax import config, places, run
+from dalle_jax import config, places, run, stage_codes, stage_inputs
 from dalle_jax.ablations import keys
 from dalle_jax.ablations.alone import alone
 from dalle_jax.ablations.scenes import Data
@@ -75,23 +75,23 @@ def _with_codes(bench: Bench, experiment: Experiment, stage: str, shared: Path) 
   crops, dvae, prepared = trained.examples.crops, Workdir.open(shared), open_prepared(experiment.data)
   if dvae_stage(dvae.experiment()) is None:
     raise UserError(f"the stage {stage} reads codes, and no stage before it makes any")
-  stamp = run.codes_stamp(prepared, dvae, crops=crops, seed=experiment.seed, sampled=trained.examples.sampled)
+  stamp = stage_codes.stamp_of(prepared, dvae, crops=crops, seed=experiment.seed, sampled=trained.examples.sampled)
   place = bench.out / "codes" / keys.of(dataclasses.asdict(stamp) | {"data": bench.data.digest})
   with alone(place):
     if not place.is_dir():
-      codes.encode(prepared, place, stamp, run.encoder(dvae))
+      codes.encode(prepared, place, stamp, stage_codes.encoder(dvae))
   return dataclasses.replace(trained, examples=dataclasses.replace(trained.examples, dir=str(place.resolve())))
 
 
 def _take_tokenizer(bench: Bench, experiment: Experiment, place: Path) -> None:
   """Gives a new run the tokenizer that others of its kind have, which is trained if none has."""
-  if not any(run.reads_text(stage) for stage in experiment.stages.values()):
+  if not any(stage_inputs.reads_text(stage) for stage in experiment.stages.values()):
     return
   kept = bench.out / "tokenizers" / keys.of([config.to_dict(experiment.tokenizer), bench.data.digest])
   with alone(kept):
     if not kept.is_file():
       prepared: Prepared = open_prepared(experiment.data)
-      places.write(kept, run.train_tokenizer(prepared, prepared.splits[0], experiment))
+      places.write(kept, stage_inputs.train_tokenizer(prepared, prepared.splits[0], experiment))
   workdir = Workdir.claim(place, experiment)
   if not workdir.tokenizer_file.is_file():
     workdir.keep_tokenizer(kept.read_bytes())

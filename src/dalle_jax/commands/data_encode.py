@@ -52,11 +52,11 @@ def run(argv: list[str]) -> int:
   from dalle_jax.commands import progress
   from dalle_jax.data import codes
   from dalle_jax.data.prepared import open_prepared
-  from dalle_jax.run import codes_stamp, encoder
+  from dalle_jax.stage_codes import encoder, stamp_of
   from dalle_jax.workdir import Workdir
 
   prepared, workdir = open_prepared(directory), Workdir.open(given.dvae)
-  stamp = codes_stamp(prepared, workdir, crops=given.crops, seed=given.seed, sampled=given.sampled)
+  stamp = stamp_of(prepared, workdir, crops=given.crops, seed=given.seed, sampled=given.sampled)
   total, done = given.crops * sum(stamp.examples.values()), 0
   with progress.shown() as tell:
     tell("encoding", 0, total)

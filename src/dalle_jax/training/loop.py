@@ -17,20 +17,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dalle_jax import processes, sharding
-from dalle_jax.errors import PeerLost, StorageError, TrainingPreempted, TrainingUnhealthy, UserError
+from dalle_jax.errors import PeerLost, TrainingPreempted, TrainingUnhealthy
 from dalle_jax.places import Place
-from dalle_jax.training import left_out, lock, signals, watchdog
+from dalle_jax.training import left_out, lock, parameter_table, signals, watchdog
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.training.goodput import Goodput
 from dalle_jax.training.metrics import MetricsLog, NoLog
 from dalle_jax.training.optimizers import Optimizer
 from dalle_jax.training.powersgd import PowerSGD
 from dalle_jax.training.profile import Trace
-from dalle_jax.training.progress import StepProgress
-from dalle_jax.training.step import Metrics, Objective, State, abstract_state, init_state, make_step
+from dalle_jax.training.step import Objective, State, abstract_state, init_state, make_step
+from dalle_jax.training.tally import Batch, Tally
 from dalle_jax.training.throughput import Throughput, Work
-
-Batch = Mapping[str, np.ndarray]
 
 # Bytes of weights that several processes gather into one, to draw and measure while they train.
 MOST_GATHERED = 2 << 30
@@ -108,17 +106,8 @@ def train(
       state = _begin_with(start(processes.gathered(state.params)), state)
     log = processes.by_first(lambda: MetricsLog(workdir, first, wandb)) or NoLog()
     throughput = Throughput(list(mesh.devices.flat), work)
-    run = _Run(name, steps, first, optimizer.max_skipped, log_every, log, throughput, dog)
-    rows = sharding.describe(like.params)
-    run.log.text("parameters.txt", sharding.table(rows))
-    run.progress.say(_banner(state, mesh, first, steps))
-    if mesh.size > 1:
-      run.progress.show(sharding.table(sharding.grouped(rows)))
-    run.progress.say(_sizes(like))
-    if profile and not (first < profile[0] <= steps):
-      run.progress.say(f"nothing is traced: it goes from step {first + 1} to {steps}, --profile begins at {profile[0]}")
-    if note := run.throughput.unknown():
-      run.progress.say(note)
+    run = Tally(name, steps, first, optimizer.max_skipped, log_every, log, throughput, dog)
+    _introduce(run, like, state, mesh, profile)
     trace = Trace(profile if processes.index() == 0 else None, workdir / "profile")
     step_fn = make_step(objective, optimizer, seed=seed, accumulate=accumulate, **where)
     frozen = _on_all(frozen, mesh)
@@ -178,120 +167,22 @@ def train(
         run.close()
 
 
-class _Run:
-  """What is known of the run so far: metrics not yet read, times, and where they are written."""
-
-  def __init__(
-    self,
-    name: str,
-    steps: int,
-    first: int,
-    max_skipped: int,
-    log_every: int,
-    log: MetricsLog | NoLog,
-    throughput: Throughput,
-    dog: watchdog.Watchdog,
-  ):
-    self.log, self.throughput, self.dog = log, throughput, dog
-    self.goodput: Goodput  # begins with the first step
-    self.name, self.steps, self.first, self.max_skipped, self.log_every = name, steps, first, max_skipped, log_every
-    self.progress = StepProgress(name, steps, first)
-    self.begin = time.monotonic()
-    self.compile_s = 0.0
-    self.offending: range = range(0)
-    self._losses: list[float] = []
-    self._unread: tuple[int, Metrics] | None = None
-    self._marked, self._marked_step, self._waited = self.begin, first, 0.0
-
-  def next_batch(self, data: Iterator[Batch]) -> Batch:
-    begin = time.monotonic()
-    batch = next(data, None)
-    waited = time.monotonic() - begin
-    self._waited += waited
-    self.goodput.add("waiting for data", waited)
-    if batch is None:
-      raise UserError(f"{self.name}: the data ended before step {self.steps}: it must repeat for ever")
-    return batch
-
-  def dispatch(self, step_fn: Callable, *args: Any) -> tuple[State, Metrics]:
-    begin = time.monotonic()
-    result = step_fn(*args)
-    if not self.compile_s:
-      self.compile_s = time.monotonic() - begin
-      self._marked = time.monotonic()
-      self.progress.start_clock()
-      self.goodput.add("compiling", self.compile_s)
-    return result
-
-  @contextlib.contextmanager
-  def now(self, doing: str) -> Iterator[None]:
-    """What the step's time is spent with in the block."""
-    self.dog.now(doing)
-    with self.goodput.spent(doing):
-      yield
-
-  def read(self, step: int, metrics: Metrics) -> None:
-    """Reads the metrics of the step before, and keeps these for later."""
-    self.catch_up()
-    self._unread = (step, metrics)
-
-  def catch_up(self) -> None:
-    """Reads what was kept. Raises TrainingUnhealthy when too many updates in a row were skipped."""
-    if self._unread is None:
-      return
-    (step, metrics), self._unread = self._unread, None
-    skipped, loss = jax.device_get((metrics["skipped"], metrics["loss"]))
-    if step % self.log_every == 0 or step in (1, self.steps):
-      self.log.write(step, {k: float(v) for k, v in jax.device_get(metrics).items()}, self._timing(step))
-    self.progress.update(step, float(loss), self.throughput.text())
-    self.goodput.step(step)
-    if not skipped:
-      self._losses.append(float(loss))
-    if skipped >= self.max_skipped:
-      self.offending = range(step - int(skipped) + 1, step + 1)
-      raise TrainingUnhealthy(
-        f"{self.name}: {int(skipped)} updates in a row up to step {step} were left out, not finite or spikes; the last "
-        "checkpoint is kept: lower the learning rate, look at the data, or go on without those batches with --rollback"
-      )
-
-  def loss_since_save(self, least: int) -> float | None:
-    """The mean loss of the updates since this was last asked for, but for those left out.
-
-    None where there are fewer than `least`: the mean of few is lucky sooner than low.
-    """
-    losses, self._losses = self._losses, []
-    return sum(losses) / len(losses) if losses and len(losses) >= least else None
-
-  def report(self, step: int, shown: Mapping[str, float | np.ndarray] | None) -> None:
-    """Writes what a hook returned."""
-    shown = shown or {}
-    pictures = {k: v for k, v in shown.items() if isinstance(v, np.ndarray) and v.ndim == 3}
-    numbers = {k: float(v) for k, v in shown.items() if k not in pictures}
-    if numbers:
-      self.log.write(step, numbers)
-    if pictures:
-      self.log.show(step, pictures)
-
-  def close(self) -> None:
-    self.progress.close()
-    self.log.close()
-    with contextlib.suppress(StorageError):  # why it ends is what has to be said
-      self.goodput.write()
-
-  def _timing(self, step: int) -> dict[str, float]:
-    now = time.monotonic()
-    past, done = max(now - self._marked, 1e-9), step - self._marked_step
-    timing = {
-      "wall_s": round(now - self.begin, 3),
-      "compile_s": round(self.compile_s, 3),
-      "steps_per_s": round(done / past, 3),
-      "data_wait": round(self._waited / past, 4),
-    } | self.throughput.of(done / past)
-    self._marked, self._marked_step, self._waited = now, step, 0.0
-    return timing
+def _introduce(run: Tally, like: State, state: State, mesh: Mesh, profile: tuple[int, int] | None) -> None:
+  """Says what is trained and on what, and what of it can't be reckoned or traced."""
+  rows = parameter_table.describe(like.params)
+  run.log.text("parameters.txt", parameter_table.table(rows))
+  run.progress.say(_banner(state, mesh, run.first, run.steps))
+  if mesh.size > 1:
+    run.progress.show(parameter_table.table(parameter_table.grouped(rows)))
+  run.progress.say(_sizes(like))
+  if profile and not (run.first < profile[0] <= run.steps):
+    begins = f"it goes from step {run.first + 1} to {run.steps}, --profile begins at {profile[0]}"
+    run.progress.say(f"nothing is traced: {begins}")
+  if note := run.throughput.unknown():
+    run.progress.say(note)
 
 
-def _show(due: Sequence[Hook], step: int, state: State, run: _Run) -> None:
+def _show(due: Sequence[Hook], step: int, state: State, run: Tally) -> None:
   params = state.params if state.ema is None else state.ema
   if processes.several() and sum(x.nbytes for x in jax.tree.leaves(params)) > MOST_GATHERED:
     run.progress.say(f"step {step}: nothing is drawn: weights of several processes are too large to be gathered")
@@ -351,7 +242,7 @@ def _banner(state: State, mesh: Mesh, first: int, steps: int) -> str:
 
 def _sizes(like: State) -> str:
   kinds = {"parameters": like.params, "optimizer": like.opt, "moving average": like.ema, "PowerSGD": like.reduce}
-  bytes_of = {kind: sum(row.bytes_per_device for row in sharding.describe(tree)) for kind, tree in kinds.items()}
+  bytes_of = {kind: sum(row.bytes_per_device for row in parameter_table.describe(tree)) for kind, tree in kinds.items()}
   return "on each device " + ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in bytes_of.items() if size)
 
 
