@@ -89,3 +89,17 @@ def test_a_path_of_nothing_is_refused_and_not_the_current_folder(argv, flag):
 def test_a_text_of_nothing_is_a_text():
   got = flags.parse(Writes, ["--against", "", "--out-dir", "."], prog="dalle sample")
   assert got == Writes(against="", out_dir=Path())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counts:
+  num: int = 1
+
+  def __post_init__(self) -> None:
+    if self.num < 1:
+      raise UserError(f"got --num {self.num}, wanted at least 1")
+
+
+def test_what_flags_refuse_themselves_is_told_in_their_words():
+  with pytest.raises(UserError, match=r"^got --num 0, wanted at least 1 \(all flags: dalle sample --help\)$"):
+    flags.parse(Counts, ["--num", "0"], prog="dalle sample")

@@ -54,11 +54,12 @@ def with_experiment(flags: type, experiment: Any) -> type:
 def _first_thing(complaint: str) -> str:
   """Of flags that there are not the first, with the nearest one that there is; other complaints as they are.
 
-  What Python says of numbers that are none is said in our words.
+  What Python says of numbers that are none is said in our words, and what a dataclass of flags refuses as it says it.
   """
   number = re.match(r"Error parsing (\S+): .*(?:invalid literal for int|could not convert string to float)", complaint)
   if number is not None and (got := re.search(r"'([^']*)'\s*$", complaint)):
     return f"got {number[1]} {got[1]}, wanted a {'whole ' if 'for int' in complaint else ''}number"
+  complaint = re.sub(r"^Error parsing [A-Z]\w*: ", "", complaint)
   unknown = re.match(r"Unrecognized options?: (\S+)", complaint)
   if unknown is None:
     return complaint
