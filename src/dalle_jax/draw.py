@@ -16,7 +16,7 @@ from dalle_jax.data.images import CentreCrop
 from dalle_jax.errors import UserError
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.sampling import draws as draws_lib
-from dalle_jax.sampling import prompts, ranking
+from dalle_jax.sampling import gallery, prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.draws import Draws
@@ -80,7 +80,7 @@ def draw(
   or what could not be seen of the part given. Raises UserError for a caption without a word, where the run has no
   weights, the part does not lie in the picture, or `out` can't be written.
   """
-  check_folder(out)
+  gallery.check_folder(out)
   words = workdir.tokenizer()
   text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   against_CT = None if against is None else _against(words, against, len(captions), strict=strict, say=say)
@@ -104,7 +104,7 @@ def draw(
     done += count
     progress("drawing", done, total)
 
-  make_folder(out)
+  gallery.make_folder(out)
   given_CP = None if given_P is None else np.tile(given_P, (len(captions), 1))
   how = {"num": num, "seed": seed, "keep": keep, "sampling": sampling, "given_CP": given_CP, "against_CT": against_CT}
   drawn = list(drawer.draw(text_CT, **how, rankers=chosen, progress=tell))
@@ -120,20 +120,6 @@ def draw(
   samples = list(rank.samples(draws, drawn))
   sheet = _sheets(drawer, words, len(samples), progress) if attention else None
   return write_gallery(out, samples, title="Drawn from captions", about=about, attention=sheet)
-
-
-def check_folder(out: Path) -> None:
-  """Raises UserError where a file stands in place of a folder."""
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
-
-
-def make_folder(out: Path) -> None:
-  """Made before any time is spent on what then can't be kept. Raises UserError where it can't be."""
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
 
 
 def settings(workdir: Workdir, num: int, sampling: SamplingConfig, seed: int) -> dict[str, Any]:

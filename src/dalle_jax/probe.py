@@ -22,7 +22,7 @@ from dalle_jax.evaluation.probes import folder
 from dalle_jax.evaluation.probes.subset import subset
 from dalle_jax.evaluation.probes.suite import Caption, Suite
 from dalle_jax.sampling import draws as draws_lib
-from dalle_jax.sampling import prompts, ranking
+from dalle_jax.sampling import gallery, prompts, ranking
 from dalle_jax.sampling.choose import SamplingConfig
 from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sharding import MeshShape
@@ -83,7 +83,7 @@ def probe(
   nothing_ranks = [] if chosen else draw.unranked(keep, num)
   for line in [*nothing_ranks, *draw.caveats(workdir), *draw.untold(workdir, sampling, chosen), *unread]:
     say(line)
-  draw.make_folder(out)
+  gallery.make_folder(out)
   done, total = 0, num * sum(len(plan.captions) for plan in plans)
   progress("drawing", 0, total)
 
@@ -166,4 +166,4 @@ def _write(
 def check_folders(out: Path, suites: Sequence[Suite]) -> None:
   """Raises UserError where a file stands in place of a folder."""
   for place in (out, *(out / suite.name for suite in suites)):
-    draw.check_folder(place)
+    gallery.check_folder(place)

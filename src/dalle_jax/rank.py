@@ -14,7 +14,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.sampling import draws as draws_lib
 from dalle_jax.sampling.drawer import Drawer, Drawn
 from dalle_jax.sampling.draws import Draws
-from dalle_jax.sampling.gallery import Sample, write_gallery
+from dalle_jax.sampling.gallery import Sample, check_folder, write_gallery
 from dalle_jax.sampling.rankers import Weighted
 from dalle_jax.sampling.ranking import rankers, told
 from dalle_jax.sharding import MeshShape
@@ -40,8 +40,7 @@ def again(
   """
   draws = draws_lib.read(folder)
   check_kept(folder, draws, keep)
-  if out.exists() and not out.is_dir():
-    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+  check_folder(out)
   drawer = evaluate.drawer(workdir, batch, mesh)
   check_weights(workdir, folder, draws, drawer)
   chosen = rankers(drawer, asked)

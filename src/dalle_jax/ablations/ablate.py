@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dalle_jax import places
+from dalle_jax import places, processes
 from dalle_jax.ablations import arms, figures, plot, scenes, table
 from dalle_jax.ablations.figures import Figures
 from dalle_jax.ablations.pack import Scale
@@ -96,7 +95,7 @@ def check_data(place: Bench, made: Sequence[Plan]) -> None:
         said = f"{plan.found.name}, {metric.name}: {error}"
         if metric is pack.metric:
           raise UserError(f"{said}: take other --data, or leave the pack out") from error
-        _say(f"{said}: it will be left out")
+        processes.say_once(f"{said}: it will be left out")
 
 
 def check_devices(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker) -> None:
@@ -120,17 +119,17 @@ def train(asked: Asked, place: Bench, made: Sequence[Plan], worker: Worker, *, s
       experiment = plan.experiments[names[0]]
       before = place.shared(experiment, plan.found.pack.stage)
       if before not in ready:
-        _say(f"{plan.found.name}: what comes before")
+        processes.say_once(f"{plan.found.name}: what comes before")
         ready[before] = worker.ask(**_words("shared", asked, place, plan, names)).get("failed")
         if ready[before] is not None:
           failed = True
-          _say(f"{plan.found.name}: what comes before failed: {ready[before]}")
+          processes.say_once(f"{plan.found.name}: what comes before failed: {ready[before]}")
       if shared_only:
         continue
       if ready[before] is not None:
         _write_failed(place, plan, seed, names, Figures(failed=f"what comes before: {ready[before]}"))
         continue
-      _say(f"{plan.found.name}: run {done + 1} of {len(todo)}: {', '.join(names)}, seed {seed}")
+      processes.say_once(f"{plan.found.name}: run {done + 1} of {len(todo)}: {', '.join(names)}, seed {seed}")
       answer = worker.ask(**_words("train", asked, place, plan, names), seed=seed)
       if "failed" in answer:
         failed = failed or not answer.get("diverged")
@@ -195,7 +194,7 @@ def _read(place: Bench, plan: Plan, name: str, seed: int) -> Figures | None:
 
 def _write_failed(place: Bench, plan: Plan, seed: int, names: Sequence[str], found: Figures) -> None:
   found = found.anywhere(place.out)
-  _say(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {found.failed}")
+  processes.say_once(f"{plan.found.name}: {', '.join(names)}, seed {seed}: failed: {found.failed}")
   for name in names:
     figures.write(figures.file(place.out, plan.found.name, name, seed), _key(place, plan, name, seed), found)
 
@@ -208,7 +207,3 @@ def _words(do: str, asked: Asked, place: Bench, plan: Plan, names: Sequence[str]
   data = {"path": str(place.data.path), "digest": place.data.digest}
   own = {"file": str(plan.found.file), "name": plan.found.name, "scale": asked.scale}
   return {"do": do, "out": str(place.out), "data": data, "arms": list(names)} | own
-
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)

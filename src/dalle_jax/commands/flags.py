@@ -18,7 +18,7 @@ FRAME = re.compile(r"[│╭╮╰╯─]+|-{5,}")
 
 
 def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") -> Any:
-  """Parses `argv` into the dataclass (or union of dataclasses) `flags`.
+  """Parses `argv` into the dataclass `flags`.
 
   Raises UserError in one line for anything that does not parse; exits with 0 after printing the help for `--help`.
   """
@@ -36,7 +36,7 @@ def parse(flags: Any, argv: Sequence[str], *, prog: str, description: str = "") 
 
 def _refuse_empty_paths(flags: Any, argv: Sequence[str]) -> None:
   """Raises UserError for `--out ""`, an unset variable of the shell as a rule: as a path it is the current folder."""
-  hints = [hint for each in typing.get_args(flags) or (flags,) for hint in typing.get_type_hints(each).items()]
+  hints = typing.get_type_hints(flags).items()
   paths = {f"--{name.replace('_', '-')}" for name, hint in hints if Path in (hint, *typing.get_args(hint))}
   words = [word for argument in argv for word in (argument.split("=", 1) if argument.startswith("--") else [argument])]
   for flag, value in itertools.pairwise(words):

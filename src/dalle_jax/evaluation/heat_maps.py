@@ -35,6 +35,10 @@ def save_code_map(
 
 
 def save_matching_map(file: Path, scores_PC: Float[np.ndarray, "P C"], right_PC: Bool[np.ndarray, "P C"]) -> None:
+  matching_map(scores_PC, right_PC).savefig(file, dpi=128)
+
+
+def matching_map(scores_PC: Float[np.ndarray, "P C"], right_PC: Bool[np.ndarray, "P C"]) -> Figure:
   """Every picture's score with every caption, those that belong together marked by a ring where there are few."""
   figure = Figure(figsize=(6.4, 5.2), layout="constrained")
   axes = figure.add_subplot()
@@ -49,4 +53,4 @@ def save_matching_map(file: Path, scores_PC: Float[np.ndarray, "P C"], right_PC:
   axes.set_xlabel("captions")
   axes.set_ylabel("pictures")
   figure.colorbar(drawn, ax=axes, label="nats that the caption tells of the picture")
-  figure.savefig(file, dpi=128)
+  return figure

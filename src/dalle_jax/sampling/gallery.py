@@ -122,6 +122,20 @@ def write_gallery(
   return page
 
 
+def check_folder(out: Path) -> None:
+  """Raises UserError where a file stands in place of a folder."""
+  if out.exists() and not out.is_dir():
+    raise UserError(f"cannot write pictures to {out}: it is a file; take another --out")
+
+
+def make_folder(out: Path) -> None:
+  """Made before any time is spent on what then can't be kept. Raises UserError where it can't be."""
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot write pictures to {out}: {error.strerror or error}") from error
+
+
 def remove_earlier(out: Path) -> None:
   """The folders that our own samples.jsonl names, and nothing else."""
   listed = out / "samples.jsonl"
