@@ -65,6 +65,7 @@ def draw(
   strict: bool = False,
   against: str | None = None,
   rank_by: Mapping[str, float] | None = None,
+  clip: Path | None = None,
   mesh: MeshShape | None = None,
   attention: bool = False,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
@@ -74,18 +75,19 @@ def draw(
 
   prompt: a picture of which a part is given; strict: whether a caption that is too long is refused; against: a caption
   that guidance leads away from, the empty one if None; rank_by: weights of rankers (see `ranking.rankers`), CLIP where
-  there is one if None; mesh: of devices that draw, one if None; attention: whether a sheet of attention maps is made of
-  each picture. All codes and scores are kept in draws.npz, to be ranked again (`rank.again`). say: told in a line what
-  is cut off a long caption, that its words are not known, that nothing ranks, that a stage is not trained to its end,
-  or what could not be seen of the part given. Raises UserError for a caption without a word, where the run has no
-  weights, the part does not lie in the picture, or `out` can't be written.
+  there is one if None; clip: the directory of a published one that ranks, if any; mesh: of devices that draw, one if
+  None; attention: whether a sheet of attention maps is made of each picture. All codes and scores are kept in
+  draws.npz, to be ranked again (`rank.again`). say: told in a line what is cut off a long caption, that its words are
+  not known, that nothing ranks, that a stage is not trained to its end, or what could not be seen of the part given.
+  Raises UserError for a caption without a word, where the run has no weights, the part does not lie in the picture, or
+  `out` can't be written.
   """
   gallery.check_folder(out)
   words = workdir.tokenizer()
   text_CT = np.stack([typed_ids(words, caption, strict=strict, say=say) for caption in captions])
   against_CT = None if against is None else _against(words, against, len(captions), strict=strict, say=say)
-  drawer = evaluate.drawer(workdir, batch, mesh)
-  chosen = ranking.rankers(drawer, rank_by)
+  drawer = evaluate.drawer(workdir, batch, mesh, clip)
+  chosen = ranking.rankers(drawer, rank_by, captions)
   given_P = None if prompt is None else prompt.codes(drawer)
   if given_P is not None and (hidden := prompts.unseen(given_P)):
     say(f"{hidden} of the {(given_P >= 0).sum()} codes given come after codes that are drawn, which do not see them")

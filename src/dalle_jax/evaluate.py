@@ -1,18 +1,21 @@
 """A run's stages, measured and shown: WORKDIR/evaluation.json and WORKDIR/index.html."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
-from dalle_jax import config, places, sharding
+from dalle_jax import config, places, published, sharding
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import page, report, results
+from dalle_jax.evaluation.published_clip import Clip, PublishedCosine
 from dalle_jax.evaluation.report import Progress, Protocol, Report, Trained
 from dalle_jax.objectives.clip import ClipContrastive
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
 from dalle_jax.places import Place
+from dalle_jax.sampling import ranking
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.generate import check_draws
@@ -45,11 +48,12 @@ def load(workdir: Workdir, devices: Devices = Devices()) -> dict[str, Trained]:
   return found
 
 
-def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -> Drawer:
+def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None, clip: Path | None = None) -> Drawer:
   """What draws with the run's weights, over this mesh of devices; on one if None.
 
-  Raises UserError when its dVAE or its transformer has no weights, or where they do not divide over the mesh, or the
-  transformer was trained image-first.
+  clip: the directory of a published CLIP, converted, that may rank; none if None. Raises UserError when the dVAE or the
+  transformer has no weights, or where they do not divide over the mesh, the transformer was trained image-first, or
+  that directory holds no CLIP.
   """
   models = [s.objective.model for s in workdir.experiment().stages.values() if isinstance(s.objective, TransformerNll)]
   if models and all(model.order == "image_first" for model in models):
@@ -61,8 +65,15 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None) -
     raise UserError(f"{workdir} cannot draw yet: both a dVAE and a transformer must be trained; run `dalle train`")
   draw_with = TransformerNll | FirstStage
   weights = {name: each.digest for name, each in found.items() if isinstance(each.objective, draw_with)}
-  clip = report.find(found, ClipContrastive)
-  return dataclasses.replace(draws, weights=weights, judges={"clip": clip.digest} if clip else {})
+  own = report.find(found, ClipContrastive)
+  draws = dataclasses.replace(draws, weights=weights, judges={"clip": own.digest} if own else {})
+  return ranked_by(draws, published.clip(clip, devices, batch)) if clip else draws
+
+
+def ranked_by(drawer: Drawer, clip: Clip) -> Drawer:
+  """The drawer with a published CLIP among what may rank."""
+  judges = {**drawer.judges, ranking.PUBLISHED: clip.digest}
+  return dataclasses.replace(drawer, judges=judges, published=functools.partial(PublishedCosine, clip))
 
 
 def evaluate(

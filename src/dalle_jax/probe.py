@@ -62,6 +62,7 @@ def probe(
   out: Path,
   picture: Picture | None = None,
   rank_by: Mapping[str, float] | None = None,
+  clip: Path | None = None,
   mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
   say: Callable[[str], object] = lambda line: None,
@@ -69,13 +70,13 @@ def probe(
   """Draws `num` pictures of `limit` captions of each suite, keeps the `keep` best, returns OUT/index.html.
 
   What an earlier call wrote of these suites is replaced, that of others stays. rank_by: weights of rankers (see
-  `ranking.rankers`), CLIP where there is one if None; all codes and scores are kept in each suite's draws.npz. mesh: of
-  devices that draw, one if None; say: told in a line what is cut off long captions, that words are not known, and what
-  `draw.draw` says. Raises UserError where a suite wants a picture and none is given, its part does not lie in the
-  picture, the run has no weights, or `out` can't be written.
+  `ranking.rankers`), CLIP where there is one if None; clip: the directory of a published one that ranks, if any; all
+  codes and scores are kept in each suite's draws.npz. mesh: of devices that draw, one if None; say: told in a line what
+  is cut off long captions, that words are not known, and what `draw.draw` says. Raises UserError where a suite wants a
+  picture and none is given, its part does not lie in the picture, the run has no weights, or `out` can't be written.
   """
   check_folders(out, suites)
-  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
+  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh, clip)
   chosen = ranking.rankers(drawer, rank_by)
   about = draw.settings(workdir, num, sampling, seed) | {"ranked by": ranking.told(chosen)}
   plans = [_plan(suite, subset(suite, limit, seed), picture, words, drawer, about) for suite in suites]
@@ -94,7 +95,8 @@ def probe(
 
   try:
     for plan in plans:
-      text_CT = np.stack([words.ids(caption.text) for caption in plan.captions])
+      texts = [caption.text for caption in plan.captions]
+      text_CT, chosen = np.stack([words.ids(text) for text in texts]), ranking.rankers(drawer, rank_by, texts)
       given_CP = None if plan.given_P is None else np.tile(plan.given_P, (len(text_CT), 1))
       how = {"num": num, "seed": seed, "keep": keep, "sampling": sampling, "given_CP": given_CP, "rankers": chosen}
       _write(out / plan.suite.name, plan, seed, text_CT, drawer.draw(text_CT, **how, progress=tell), drawer, chosen)

@@ -26,26 +26,29 @@ def again(
   out: Path,
   batch: int,
   asked: Mapping[str, float] | None = None,
+  clip: Path | None = None,
   mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Path:
   """Ranks what `probe.probe` wrote of suites to `drawn`, writes their folders under `out`, and returns OUT/index.html.
 
   keep: of each caption; the blog's 32, or all where fewer were drawn, if None. asked: weights of rankers (see
-  `ranking.rankers`), whose scores are computed where they are not kept there yet, and kept from then on; mesh: of
-  devices, one if None. Raises UserError, before anything is written, where a suite was not drawn there, with other
-  weights, or of other captions than it has now, `keep` is more than were drawn, or `out` can't be written.
+  `ranking.rankers`), whose scores are computed where they are not kept there yet, and kept from then on; clip: the
+  directory of a published CLIP that ranks, if any; mesh: of devices, one if None. Raises UserError, before anything is
+  written, where a suite was not drawn there, with other weights, or of other captions than it has now, `keep` is more
+  than were drawn, or `out` can't be written.
   """
   check_folders(out, suites)
   found = {suite: draws_lib.read(drawn / suite.name) for suite in suites}
   captions = {suite: _captions(drawn / suite.name, suite, draws) for suite, draws in found.items()}
-  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh)
-  chosen = ranking.rankers(drawer, asked)
+  words, drawer = workdir.tokenizer(), evaluate.drawer(workdir, batch, mesh, clip)
+  ranking.rankers(drawer, asked)  # what can't rank is told before anything is written
   for suite, draws in found.items():
     rank.check_kept(drawn / suite.name, draws, keep or 1)
     rank.check_weights(workdir, drawn / suite.name, draws, drawer)
   try:
     for suite, draws in found.items():
+      chosen = ranking.rankers(drawer, asked, draws.captions)
       draws = rank.scored(drawn / suite.name, draws, drawer, chosen, progress)
       kept = min(KEEP, draws.codes_CNP.shape[1]) if keep is None else keep
       folder.write(

@@ -306,7 +306,7 @@ def _own_clip(workdir: Workdir) -> tuple[Ranker, str]:
 def _published(directory: str, listed: Listed) -> tuple[Ranker, str]:
   """A converted CLIP, which reads the captions itself, and the digest of its weights."""
   clip = published.clip(directory)
-  return PublishedCosine(clip=clip, captions=[each.text for each in listed.prompts]), clip.digest
+  return PublishedCosine(clip, [each.text for each in listed.prompts]), clip.digest
 
 
 def _clip(cosines: Ranker, listed: Listed, text_NT: Int[np.ndarray, "N T"]) -> OfPictures:

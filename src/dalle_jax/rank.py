@@ -29,21 +29,22 @@ def again(
   out: Path,
   batch: int,
   asked: Mapping[str, float] | None = None,
+  clip: Path | None = None,
   mesh: MeshShape | None = None,
   progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Path:
   """Ranks what `draw.draw` wrote to a folder, and writes the `keep` best of each caption under `out`: the page's path.
 
-  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. mesh:
-  of devices, one if None. Raises UserError where other weights drew the pictures than the run has now, or `keep` is
-  more than were drawn.
+  Scores that are kept there are taken as they are; what another ranker says is computed, and kept from then on. clip:
+  the directory of a published CLIP that ranks, if any; mesh: of devices, one if None. Raises UserError where other
+  weights drew the pictures than the run has now, or `keep` is more than were drawn.
   """
   draws = draws_lib.read(folder)
   check_kept(folder, draws, keep)
   check_folder(out)
-  drawer = evaluate.drawer(workdir, batch, mesh)
+  drawer = evaluate.drawer(workdir, batch, mesh, clip)
   check_weights(workdir, folder, draws, drawer)
-  chosen = rankers(drawer, asked)
+  chosen = rankers(drawer, asked, draws.captions)
   draws = scored(folder, draws, drawer, chosen, progress)
   drawn = list(best(draws, drawer, chosen, keep))
   about = {**draws.about, "ranked by": told(chosen)}

@@ -59,7 +59,7 @@ def test_a_vocabulary_of_another_network_is_refused(tmp_path):
 
 def test_it_ranks_drawn_pictures_by_their_captions_cosines(tmp_path):
   found = loaded(tmp_path)
-  ranker = PublishedCosine(clip=found, captions=CAPTIONS)
+  ranker = PublishedCosine(found, CAPTIONS)
   assert isinstance(ranker, Ranker)
   images = pictures(6).reshape(2, 3, 30, 40, 3)
   blank = np.zeros((2, 3), np.int32)

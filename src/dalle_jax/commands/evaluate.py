@@ -101,6 +101,10 @@ def run(argv: list[str]) -> int:
   )
   workdir = Workdir.open(directory)
   asked = {name for each in given.rank for name in ranking.parse(each)}
+  if ranking.PUBLISHED in asked:
+    raise UserError(
+      f"got --rank {ranking.PUBLISHED}, by which figures are ranked: add --metrics composition --best-of 32 --clip DIR"
+    )
   for line in draw.untold(workdir, sampling, asked):
     print(line, file=sys.stderr)
   with progress.shown() as tell:

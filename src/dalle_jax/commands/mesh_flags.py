@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
   from dalle_jax.sharding import MeshShape
 
+MESH = ("--mesh.data", "--mesh.fsdp", "--mesh.model")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Devices:

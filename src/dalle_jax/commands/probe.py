@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dalle_jax.commands.mesh_flags import Devices
+from dalle_jax.commands.mesh_flags import MESH, Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle probe WORKDIR SUITE ... [--limit 12] [--num 512 --keep 32] [--seed 0] [--out DIR] [--batch 256]
                    [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--image-prompt PICTURE [--rows N]]
-                   [--rank clip|likelihood|clip=1,likelihood=0.5] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+                   [--rank clip|likelihood|clip=1,likelihood=0.5] [--clip DIR]
+                   [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
        dalle probe WORKDIR SUITE ... --drawn DIR [--keep 32] [--rank ...] [--out DIR]
        dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64] [--mesh.data -1 ...]
        dalle probe --list
 
 SUITE is one of those that --list prints, a category of them, or all. --num pictures of --limit captions of each suite
 are drawn, the --keep best by CLIP are written to WORKDIR/probes/SUITE, and on its page the caption's words are picked.
+--clip names a published CLIP, converted (`dalle convert`), which ranks in place of the run's own.
 --drawn ranks what an earlier command wrote to DIR, without drawing, and writes the pages anew: scores are kept there.
 raven asks for the last panel of Raven's matrices instead (dalle probe WORKDIR raven --help).
 """
@@ -53,7 +55,9 @@ class Flags:
   rows: int | None = None
   """So many of its rows of codes, in place of what the suite says."""
   rank: str | None = None
-  """What ranks: clip, likelihood (the transformer's own), or a mix; CLIP where one is trained if not said."""
+  """What ranks: clip, likelihood (the transformer's own), published (that of --clip), or a mix; CLIP if not said."""
+  clip: Path | None = None
+  """What `dalle convert` made of a published CLIP, which then ranks."""
   drawn: Path | None = None
   """Ranks again what was written there, and draws nothing."""
   mesh: Devices = Devices()
@@ -106,7 +110,7 @@ def run(argv: list[str]) -> int:
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = None if given.rank is None else ranking.parse(given.rank)
+  rank_by = ranking.asked(given.rank, given.clip)
   picture = None
   if given.image_prompt is not None:
     image_HWC = prompts.read_picture(given.image_prompt)
@@ -125,6 +129,7 @@ def run(argv: list[str]) -> int:
       out=given.out or workdir.path / "probes",
       picture=picture,
       rank_by=rank_by,
+      clip=given.clip,
       mesh=given.mesh.shape(),
       progress=tell,
       say=_say,
@@ -143,10 +148,10 @@ def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[st
   from dalle_jax.workdir import Workdir
 
   flags = [word.split("=")[0] for word in rest if word.startswith("--")]
-  known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
+  known = ("--drawn", "--keep", "--rank", "--clip", "--out", "--batch", *MESH)
   if drawing := [flag for flag in flags if flag not in known]:
     raise UserError(f"--drawn draws nothing, so {drawing[0]} would not be read: leave it out, or leave out --drawn")
-  rank_by = None if given.rank is None else ranking.parse(given.rank)
+  rank_by = ranking.asked(given.rank, given.clip)
   suites, workdir = _drawn_suites(names, given.drawn), Workdir.open(directory)
   with progress.shown() as tell:
     page = probe_again.again(
@@ -157,6 +162,7 @@ def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[st
       out=given.out or given.drawn,
       batch=given.batch,
       asked=rank_by,
+      clip=given.clip,
       mesh=given.mesh.shape(),
       progress=tell,
     )

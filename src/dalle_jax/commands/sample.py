@@ -5,18 +5,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dalle_jax.commands.mesh_flags import Devices
+from dalle_jax.commands.mesh_flags import MESH, Devices
 from dalle_jax.errors import UserError
 
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--seed 0] [--out DIR] [--attention]
+                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--clip DIR] [--seed 0] [--out DIR] [--attention]
                     [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
        dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
+--clip names a published CLIP, converted (`dalle convert`), which ranks in place of the run's own.
 --drawn ranks what an earlier command wrote to DIR, without drawing: scores are kept there.
 --strict refuses captions that are longer than what is read of them, which otherwise are cut off with a warning.
 --attention adds a sheet of each picture that shows which words its tokens looked at, layer by layer.
@@ -51,7 +52,9 @@ class Flags:
   batch: int = 256
   """Pictures drawn at the same time."""
   rank: str | None = None
-  """What ranks: clip, likelihood (the transformer's own), or a mix; CLIP where one is trained if not said."""
+  """What ranks: clip, likelihood (the transformer's own), published (that of --clip), or a mix; CLIP if not said."""
+  clip: Path | None = None
+  """What `dalle convert` made of a published CLIP, which then ranks."""
   mesh: Devices = Devices()
   """Devices that draw, rank and look."""
   drawn: Path | None = None
@@ -95,7 +98,7 @@ def run(argv: list[str]) -> int:
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = None if given.rank is None else ranking.parse(given.rank)
+  rank_by = ranking.asked(given.rank, given.clip)
   if given.drawn is not None:
     return _again(given, directory, captions, rest, rank_by)
   captions += _captions(given.captions)
@@ -119,6 +122,7 @@ def run(argv: list[str]) -> int:
       strict=bare["--strict"],
       against=given.against,
       rank_by=rank_by,
+      clip=given.clip,
       mesh=given.mesh.shape(),
       attention=bare["--attention"],
       progress=tell,
@@ -136,7 +140,7 @@ def _again(given: Flags, directory: str, captions: list[str], rest: list[str], r
   from dalle_jax.sampling.choose import SamplingConfig
   from dalle_jax.workdir import Workdir
 
-  known = ("--drawn", "--keep", "--rank", "--out", "--batch", "--mesh.data", "--mesh.fsdp", "--mesh.model")
+  known = ("--drawn", "--keep", "--rank", "--clip", "--out", "--batch", *MESH)
   drawing = [flag for word in rest if word.startswith("--") and (flag := word.split("=")[0]) not in known]
   if captions or drawing:
     what = drawing[0] if drawing else f"the caption {captions[0][:40]!r}"
@@ -150,6 +154,7 @@ def _again(given: Flags, directory: str, captions: list[str], rest: list[str], r
       out=given.out or given.drawn,
       batch=given.batch,
       asked=rank_by,
+      clip=given.clip,
       mesh=given.mesh.shape(),
       progress=tell,
     )

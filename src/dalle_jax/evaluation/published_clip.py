@@ -72,7 +72,7 @@ class Clip:
     return found_BE
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PublishedCosine:
   """A `rankers.Ranker` by a published CLIP; captions: the texts, by the numbers that the candidates carry."""
 

@@ -13,6 +13,7 @@ from dalle_jax.experiment import Experiment
 from dalle_jax.objectives.dvae import DvaeElbo
 from dalle_jax.objectives.first_stage import FirstStage
 from dalle_jax.objectives.transformer import TransformerNll
+from dalle_jax.sampling import ranking
 from dalle_jax.sampling.choose import SamplingConfig
 
 DVAE = ("nll", "elb", "psnr", "ssim", "codes", "rfid")
@@ -90,6 +91,8 @@ class Asked:
       raise UserError(f"got --blur {' '.join(f'{r:g}' for r in self.blur)}, wanted radii of 0 or more, each once")
     if self.rank and all(setting.best_of == 1 for _, setting in self.settings):
       raise UserError(f"got --rank {self.rank} with one sample a caption: add --best-of 32, or leave it out")
+    if self.ranked_by_published and not self.clip:
+      raise UserError(f"got --rank {self.rank}: by which CLIP? Name what `dalle convert` made of one, --clip DIR")
     if self.exclude and self.references:
       raise UserError("got --exclude and --reference, which holds what the list leaves out: name one of them")
     if self.features not in DIMS or ("is" in self.metrics and self.features != DIMS[-1]):
@@ -97,11 +100,17 @@ class Asked:
         f"got --features {self.features}, wanted one of {', '.join(map(str, DIMS))}, and {DIMS[-1]} for is"
       )
     for fields, readers in READ_BY.items():
-      if not self.of(readers) and (unread := [each for each in fields if getattr(self, each) != DEFAULTS[each]]):
+      asked = [each for each in fields if each != "clip" or not self.ranked_by_published]
+      if not self.of(readers) and (unread := [each for each in asked if getattr(self, each) != DEFAULTS[each]]):
         told = FLAGS.get(unread[0], unread[0])
         raise UserError(
           f"got --{told}, which {' '.join(self.metrics)} does not read: leave it out, or add {readers[0]}"
         )
+
+  @property
+  def ranked_by_published(self) -> bool:
+    """Whether the published CLIP chooses among samples, not only gives figures."""
+    return bool(self.rank) and ranking.PUBLISHED in ranking.parse(self.rank)
 
   def of(self, group: Sequence[str]) -> list[str]:
     """The metrics of this group that are asked for, in the group's order."""

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from dalle_jax import config, evaluate
+from dalle_jax import config, evaluate, published
 from dalle_jax.data.prepared import Prepared, open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import examples
 from dalle_jax.evaluation.examples import Examples
 from dalle_jax.evaluation.metrics import parts, protocol, result
 from dalle_jax.evaluation.metrics.parts import Compute, Parts
+from dalle_jax.evaluation.published_clip import Clip
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.measure.asked import Asked
 from dalle_jax.objectives.clip import ClipContrastive
@@ -85,6 +86,11 @@ class Run:
     """The tokenizer; one that reads nothing where no stage reads text, as in a dVAE's own run."""
     first = all(isinstance(each.objective, FirstStage) for each in self.stages.values())
     return NoWords() if first and not self.workdir.tokenizer_file.is_file() else self.workdir.tokenizer()
+
+  @functools.cached_property
+  def published_clip(self) -> Clip:
+    """The published CLIP that is named. Raises UserError where its directory holds none."""
+    return published.clip(self.asked.clip, self.devices, self.asked.batch)
 
   def tokenizer_digest(self) -> str:
     """SHA-256 of the tokenizer. Raises UserError where there is none."""

@@ -1,12 +1,13 @@
 """Figures of drawn pictures: drawn once a setting, looked at by networks and the judge, held against real ones."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from dalle_jax import evaluate
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import report
 from dalle_jax.evaluation.metrics import blur, looked_at, of_pictures
@@ -135,13 +136,14 @@ def _rows(run: Run) -> Int[np.ndarray, " N"]:
 def _drawer(run: Run) -> Drawer:
   """What draws, and the run's CLIP where it has one."""
   found = [run.first_stage(), run.transformer(draws=True), run.clip()]
-  return report.drawer(dict(each for each in found if each), run.asked.batch, run.devices)
+  drawer = report.drawer(dict(each for each in found if each), run.asked.batch, run.devices)
+  return evaluate.ranked_by(drawer, run.published_clip) if run.asked.ranked_by_published else drawer
 
 
-def _rankers(run: Run, drawer: Drawer, setting: Setting) -> dict[str, Any]:
+def _rankers(run: Run, drawer: Drawer, setting: Setting, captions: Sequence[str] = ()) -> dict[str, Any]:
   if setting.best_of == 1:
     return {}
-  found = ranking.rankers(drawer, ranking.parse(run.asked.rank) if run.asked.rank else None)
+  found = ranking.rankers(drawer, ranking.parse(run.asked.rank) if run.asked.rank else None, captions)
   if not found:
     raise UserError(
       f"the best of {setting.best_of} has to be chosen by something, and no CLIP is trained: --rank likelihood"
@@ -154,6 +156,8 @@ def _setting_facts(run: Run, drawer: Drawer, setting: Setting, rows_N: Int[np.nd
   ranked = {"by": {name: weighted.weight for name, weighted in chosen.items()}}
   if clip and "clip" in chosen:
     ranked |= {"clip": clip[1].digest, "model": model_digest(clip[1])}
+  if ranking.PUBLISHED in chosen:
+    ranked |= {ranking.PUBLISHED: seeing.published_facts(run.published_clip)}
   return {
     "captions": {"drawn": len(rows_N), "chosen by": "seed" if len(rows_N) < len(run) else "all"},
     "sampling": dataclasses.asdict(setting.sampling),
@@ -166,10 +170,10 @@ def _draw(
   run: Run, drawer: Drawer, setting: Setting, name: str, facts: Mapping[str, Any], rows_N: Int[np.ndarray, " N"]
 ) -> Parts:
   """The codes of the best sample of each caption."""
-  rankers = _rankers(run, drawer, setting)
 
   def compute(begin: int, end: int) -> dict[str, np.ndarray]:
     batch = run.read(rows_N[begin:end], drawer.dvae.image)
+    rankers = _rankers(run, drawer, setting, batch.captions)
     how = {"num": setting.best_of, "seed": run.asked.seed, "keep": 1, "sampling": setting.sampling, "rankers": rankers}
     drawn = list(drawer.draw(batch.text_NT, numbers_C=rows_N[begin:end], **how))
     return {"codes": np.stack([each.codes_NP[each.kept_K[0]] for each in drawn]).astype(np.int32)}

@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import PIL
 from jaxtyping import Float, UInt8
 
-from dalle_jax import config, draw, published, reference, sharding
+from dalle_jax import config, draw, reference, sharding
 from dalle_jax.convert.published import INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, features
 from dalle_jax.evaluation import reference as statistics
 from dalle_jax.evaluation.metrics import protocol
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
+from dalle_jax.evaluation.published_clip import Clip
 from dalle_jax.evaluation.reference import Reference
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.evaluation.resize import named
@@ -79,8 +81,10 @@ def notes(run: Run) -> Iterator[str]:
   """What a reader must know of the figures."""
   several = any(setting.best_of > 1 for _, setting in run.asked.settings)
   ranked = ranking.parse(run.asked.rank) if run.asked.rank else {"clip": 1.0}
-  if several and "clip" in ranked and run.asked.of(OF_CLIP) and not run.asked.clip:
-    yield "the CLIP that gives the scores chose the best of several, too: they are then too high; name another, --clip"
+  scores = ranking.PUBLISHED if run.asked.clip else "clip"
+  if several and scores in ranked and run.asked.of(OF_CLIP):
+    other = "choose by another, --rank" if run.asked.clip else "name another, --clip"
+    yield f"the CLIP that gives the scores chose the best of several, too: they are then too high; {other}"
   if run.asked.of(DVAE) and run.asked.stage and not isinstance(run.first_stage()[1].objective, DvaeElbo):
     yield "nll and elb are told of the published objective alone, and another trained this first stage"
   for file in run.asked.references:
@@ -137,12 +141,16 @@ def _own(run: Run, stage: Trained) -> Contrastive:
 
 
 def _published(run: Run) -> Contrastive:
-  clip = published.clip(run.asked.clip, run.devices, run.asked.batch)
-  about = {
+  clip = run.published_clip
+  return Contrastive(about=published_facts(clip), pictures=clip.embed_images, captions=clip.embed_texts)
+
+
+def published_facts(clip: Clip) -> dict[str, Any]:
+  """What a protocol tells of a published CLIP."""
+  return {
     "network": "CLIP",
     "sha256": clip.digest,
     "config": protocol.identity({"config": config.to_dict(clip.model)}),  # of which GELU it is, no array tells
     "vocabulary": protocol.identity({"ids": dict(clip.tokenizer.vocabulary.ids)}),
     "pixels": f"short side by bicubic of Pillow {PIL.__version__}",
   }
-  return Contrastive(about=about, pictures=clip.embed_images, captions=clip.embed_texts)

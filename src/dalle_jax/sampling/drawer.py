@@ -4,7 +4,7 @@ C captions, S samples of each in one batch, N samples of a caption in all, T tex
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig, seeded
 from dalle_jax.sampling.devices import Devices, even_part
 from dalle_jax.sampling.generate import generate
-from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Weighted, mix
+from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Ranker, Weighted, mix
 from dalle_jax.sharding import Rules
 
 
@@ -44,7 +44,8 @@ class Drawer:
 
   batch: pictures drawn at the same time; mesh: where the weights lie, by these rules, and rows are split over;
   weights: digests of the transformer's and the dVAE's, by stage, for what is drawn to be known by;
-  judges: of what ranks and draws nothing, by ranker.
+  judges: of what ranks and draws nothing, by ranker. published: a ranker of pictures of captions, which reads these
+  itself.
   """
 
   transformer: transformer.Config
@@ -58,6 +59,7 @@ class Drawer:
   rules: Rules = Rules()
   weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
   judges: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  published: Callable[[Sequence[str]], Ranker] | None = None
 
   @property
   def devices(self) -> Devices:

@@ -1,7 +1,8 @@
-"""What pictures are ranked by, as a person asks for it: clip, likelihood, or a mix such as clip=1,likelihood=0.5."""
+"""What pictures are ranked by, as a person asks for it: clip, likelihood, published, or clip=1,likelihood=0.5."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -9,11 +10,12 @@ from dalle_jax.errors import UserError
 from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.rankers import Weighted
 
-KNOWN = {"clip": "CLIP", "likelihood": "likelihood"}
+PUBLISHED = "published"  # a CLIP of others, converted
+KNOWN = {"clip": "CLIP", "likelihood": "likelihood", PUBLISHED: "the published CLIP"}
 
 
 def parse(text: str) -> dict[str, float]:
-  """Weights by ranker, of clip, or likelihood, or a mix such as clip=1,likelihood=0.5. Raises UserError else."""
+  """Weights by ranker: of one that is `KNOWN`, or a mix such as clip=1,likelihood=0.5. Raises UserError else."""
   weights: dict[str, float] = {}
   for part in text.split(","):
     name, _, number = part.partition("=")
@@ -28,13 +30,34 @@ def parse(text: str) -> dict[str, float]:
   return weights
 
 
-def rankers(drawer: Drawer, asked: Mapping[str, float] | None) -> dict[str, Weighted]:
-  """What ranks; by CLIP, where there is one, if nothing is asked. Raises UserError for CLIP where none is trained."""
+def asked(text: str | None, clip: Path | None) -> dict[str, float] | None:
+  """Weights by ranker; a published CLIP's, where its directory `clip` is named and nothing is said; else None.
+
+  Raises UserError where one is named that does not rank.
+  """
+  if text is None:
+    return {PUBLISHED: 1.0} if clip else None
+  weights = parse(text)
+  if clip and PUBLISHED not in weights:
+    raise UserError(f"got --rank {text} and --clip {clip}, which --rank {PUBLISHED} alone reads: leave one of them out")
+  return weights
+
+
+def rankers(drawer: Drawer, asked: Mapping[str, float] | None, captions: Sequence[str] = ()) -> dict[str, Weighted]:
+  """What ranks; by CLIP, where there is one, if nothing is asked.
+
+  captions: the texts, by the numbers that the drawer gives them, which a published CLIP reads itself. Raises UserError
+  for a CLIP where there is none.
+  """
   if asked is None:
     return drawer.rankers()
   if "clip" in asked and drawer.clip is None:
     raise UserError("--rank clip: no CLIP is trained in this run; train its stage, or take --rank likelihood")
   known = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood())}
+  if PUBLISHED in asked:
+    if drawer.published is None:
+      raise UserError(f"--rank {PUBLISHED}: by which CLIP? Name what `dalle convert` made of one, --clip DIR")
+    known[PUBLISHED] = Weighted(ranker=drawer.published(captions))
   return {name: dataclasses.replace(known[name], weight=weight) for name, weight in asked.items()}
 
 
