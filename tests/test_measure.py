@@ -99,6 +99,9 @@ def test_every_figure_says_how_it_was_made(whole):
       assert about["sampling"]["guidance"] == float(each.figure.setting.removeprefix("guidance="))
       assert about["best of"] == 2
       assert about["captions"] == {"drawn": 8, "chosen by": "seed"}
+    if each.figure.metric == "r_precision":  # whose rivals are drawn by the seed, of real pictures too
+      assert about["seed"] == 0
+      assert about["caption"] == "the first"
       assert set(about["checkpoints"]) == {"dvae", "transformer"}
     if each.figure.metric in ("fd_clip", "clip_score", "r_precision"):
       assert about["clip"]["network"] == "the run's own CLIP"
@@ -223,7 +226,8 @@ def test_a_stages_own_figures_and_their_comparison(place, tmp_path, capsys):
   for seed in ("0", "1"):
     out = ["--out", str(tmp_path / seed), "--data", str(place / "data"), "--seed", seed]
     assert cli.main(["eval", str(place / "run"), "--stage", "dvae", *out]) == 0
-  told = capsys.readouterr().out
+  told, said = capsys.readouterr()
+  assert "rfid is left out: it wants --inception pt_inception" in said
   assert "elb_hard" in told
   assert "rfid" not in told
   names = [str(tmp_path / seed) for seed in ("0", "1")]

@@ -168,7 +168,10 @@ def test_partiprompts_has_a_mean_for_each_category_and_challenge(place, tmp_path
     (["--every", "0", "--metrics", "losses"], "got --every 0, wanted at least 1"),
     (["--every", "5", "--metrics", "losses", "losses"], "got --metrics losses twice"),
     (["--every", "5", "--metrics", "losses", "--clip", "x"], "--clip x is read by --metrics clip alone"),
-    (["--every", "5", "--metrics", "clip", "--clip", "nowhere"], "nowhere holds no converted weights"),
+    (
+      ["--every", "5", "--metrics", "clip", "--clip", "nowhere"],
+      "nowhere holds no converted CLIP: `dalle convert ViT-B-32.pt",
+    ),
     (["--every", "5", "--metrics", "fid"], "--metrics"),
     (["--every", "5", "--metrics", "losses", "--prompts", "x"], "--prompts is read by the metrics of pictures alone"),
     (["--every", "5", "--metrics", "clip", "--prompts", "nowhere"], "cannot read the captions nowhere"),

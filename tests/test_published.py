@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dalle_jax import cli, convert_files, published
+from dalle_jax import cli, convert_files, places, published
 from dalle_jax.convert import clip, weights
 from dalle_jax.errors import UserError
 
@@ -27,6 +27,8 @@ def test_a_folder_of_hugging_face_becomes_a_clip_that_reads_captions(tmp_path, c
   folder = face(tmp_path / "face")
   assert cli.main(["convert", str(folder), "--out", str(tmp_path / "out")]) == 0
   assert "openai_clip" in capsys.readouterr().out
+  [source] = json.loads((tmp_path / "out/config.json").read_text())["sources"]
+  assert source == {"file": "model.safetensors", "sha256": places.sha256(folder / "model.safetensors")}
   found = published.clip(tmp_path / "out")
   arrays = clip_arrays.drawn(clip_arrays.hugging_face(clip_words.SIZE))
   cfg, params = clip.read(arrays, DESCRIPTION)
@@ -76,5 +78,7 @@ def test_openai_s_files_are_named_one_by_one(tmp_path):
 
 
 def test_other_weights_are_no_clip(tmp_path):
-  with pytest.raises(UserError, match="holds no converted weights"):
+  with pytest.raises(
+    UserError, match=r"holds no converted CLIP: `dalle convert ViT-B-32\.pt bpe_simple_vocab_16e6\.txt\.gz --out "
+  ):
     published.clip(tmp_path)

@@ -423,6 +423,10 @@ def test_what_was_trained_is_measured_and_shown(place, whole):
   assert "psnr" in found["losses"]["dvae"]
   assert "loss_image" in found["losses"]["transformer"]
   assert found["best_of_n"]["test"]["CLIP"]["2"]["of"] == 4
+  made_by = found["protocol"]
+  assert set(made_by["checkpoints"]) == set(STAGES)
+  assert all(len(each["sha256"]) == 64 and each["step"] for each in made_by["checkpoints"].values())
+  assert {"data", "experiment", "device", "versions", "commit", "seed", "samples"} <= set(made_by)
   assert "What tiny draws" in (whole[0] / "index.html").read_text()
 
 

@@ -62,10 +62,11 @@ def convert(paths: Sequence[Path], out: Path, name: str | None = None) -> Conver
   except UserError as error:
     raise UserError(f"{shown} as {name}: {error}") from error
   _check_names(kept)
+  read = [part for source in sources for part in files.parts(source)]
   with scratch_for(out) as scratch:
     whole = scratch / "whole"
     whole.mkdir()
-    digest = weights.save(whole, name, cfg, params, sources=sources, files=kept)
+    digest = weights.save(whole, name, cfg, params, sources=read, files=kept)
     publish(whole, out)
   return Converted(
     name=name,

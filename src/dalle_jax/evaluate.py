@@ -3,12 +3,17 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import jax
 
 from dalle_jax import config, places, published, sharding
 from dalle_jax.data.prepared import open_prepared
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import page, report, results
+from dalle_jax.evaluation.metrics import protocol as metric_protocol
 from dalle_jax.evaluation.published_clip import Clip, PublishedCosine
 from dalle_jax.evaluation.report import Progress, Protocol, Report, Trained
 from dalle_jax.objectives.clip import ClipContrastive
@@ -76,6 +81,21 @@ def ranked_by(drawer: Drawer, clip: Clip) -> Drawer:
   return dataclasses.replace(drawer, judges=judges, published=functools.partial(PublishedCosine, clip))
 
 
+def made_by(workdir: Workdir, stages: Mapping[str, Trained]) -> dict[str, Any]:
+  """What a protocol tells of the subject: the experiment, these stages' checkpoints, devices, versions, commit."""
+  experiment, checkpoints = workdir.experiment(), {}
+  for name, trained in stages.items():
+    stage = experiment.stage(name)
+    where = {"from": str(stage.from_)} if stage.frozen else {"step": trained.step}  # of a frozen one no step is known
+    checkpoints[name] = {**where, "sha256": trained.digest}
+  return {
+    "experiment": {"name": experiment.name, "sha256": config.digest(experiment)},
+    "checkpoints": checkpoints,
+    "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+    **metric_protocol.surroundings(),
+  }
+
+
 def evaluate(
   workdir: Workdir,
   protocol: Protocol,
@@ -90,9 +110,12 @@ def evaluate(
   """
   prepared = open_prepared(data or workdir.experiment().data)
   devices = over(workdir, shape)
-  found = report.evaluate(load(workdir, devices), prepared, workdir.tokenizer(), protocol, progress, devices)
+  stages = load(workdir, devices)
+  found = report.evaluate(stages, prepared, workdir.tokenizer(), protocol, progress, devices)
+  numbers = results.to_json(found)
+  numbers["protocol"] |= {"data": {"name": prepared.name, "sha256": prepared.digest()}, **made_by(workdir, stages)}
   try:
-    places.write(workdir.path / "evaluation.json", json.dumps(results.to_json(found), indent=2).encode() + b"\n")
+    places.write(workdir.path / "evaluation.json", json.dumps(numbers, indent=2).encode() + b"\n")
   except OSError as error:
     raise UserError(f"cannot write to {workdir}: {error.strerror or error}") from error
   write_page(workdir, found)

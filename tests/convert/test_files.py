@@ -88,12 +88,14 @@ def test_a_file_cut_off_anywhere_is_one_line(tmp_path):
 def test_a_folder_of_hugging_face_is_read_from_one_file_or_from_several(tmp_path):
   (tmp_path / "pytorch_model.bin").write_bytes(pickled())
   assert list(files.arrays(tmp_path)) == ["w"]
+  assert files.parts(tmp_path) == files.parts(tmp_path / "pytorch_model.bin") == (tmp_path / "pytorch_model.bin",)
   (tmp_path / "pytorch_model.bin").unlink()
   parts = {"one.bin": ["u"], "two.bin": ["v"]}
   for part, names in parts.items():
     (tmp_path / part).write_bytes(pickled(key=names[0]))
   index = {"metadata": {}, "weight_map": {"u": "one.bin", "v": "two.bin"}}
   (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+  assert [part.name for part in files.parts(tmp_path)] == ["pytorch_model.bin.index.json", "one.bin", "two.bin"]
   assert sorted(files.arrays(tmp_path)) == ["u", "v"]
 
 

@@ -101,11 +101,29 @@ def test_rudalles_version_is_told_by_its_masks_or_asked_for():
   assert read_rudalle(arrays, version=2)[0] == second
   with pytest.raises(UserError, match=r"say --kind rudalle_2 \(Malevich_v2, Emojich\) or rudalle_3"):
     read_rudalle(arrays, version=None)
-  with pytest.raises(UserError, match="got version 2, the file's masks are those of 3"):
-    read_rudalle({**arrays, **masks(grid)}, version=2)
   for name, mask in masks(grid).items():
-    with pytest.raises(UserError, match=f"{name} is "):
-      read_rudalle({**arrays, **masks(grid), name: ~mask})
+    with pytest.raises(UserError, match=f"this file's {name.removeprefix('transformer.')} is not ruDALL-E's"):
+      read_rudalle({**arrays, **masks(grid), name: ~mask}, version=None)
+
+
+def test_masks_of_rudalles_first_release_are_the_whole_networks():
+  grid, d = 13, WIDTH
+  rows = {f"image_{which}_embeddings.weight": np.ones((grid, d), np.float32) for which in ("row", "col")}
+  for wraps in (False, True):
+    first = {name.removeprefix("transformer."): mask for name, mask in masks(grid, wraps=wraps).items()}
+    assert list(first) == ["row_mask", "col_mask", "conv_mask"]
+    cfg, _ = read_rudalle({**peer_arrays.rudalle(), **rows, **first}, version=None)
+    assert cfg.wraps == wraps
+
+
+def test_a_version_that_is_asked_for_is_taken_whatever_the_masks_are():
+  # ruDALL-E goes by the model's name alone, and its files keep masks that its own program does not read.
+  grid, d = 13, WIDTH
+  rows = {f"image_{which}_embeddings.weight": np.ones((grid, d), np.float32) for which in ("row", "col")}
+  arrays = {**peer_arrays.rudalle(), **rows, **masks(grid)}
+  assert not read_rudalle(arrays, version=None)[0].wraps
+  assert read_rudalle(arrays, version=2)[0].wraps
+  assert read_rudalle({**arrays, "transformer.row_mask": np.zeros((1, 1))}, version=3)[0].carried == TEXT
 
 
 def test_a_version_that_is_asked_for_is_a_kind(monkeypatch):

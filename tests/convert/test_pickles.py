@@ -108,7 +108,7 @@ def test_a_call_of_a_call_is_refused_too(tmp_path):
     (b"\x80\x02Pa\n.", "uses the operation PERSID"),
     (b"\x80\x02K\x01Q.", "has a persistent id"),
     (b"\x80\x02]}b.", "sets the attributes of a list"),
-    (b"\x80\x02})K\x01s.", "has a tuple as the key of a dict"),
+    (b"\x80\x02}]K\x01s.", "has a list as the key of a dict"),
     (b"\x80\x02Nr\xff\xff\xff\xff.", "remembers a value as number 4294967295"),
     (b"\x80\x04ctorch.nn\nf\n)}(X\x01\x00\x00\x00aK\x01u\x92.", "by named arguments"),
   ],

@@ -1,5 +1,10 @@
 """Files as torch writes them, whole and in every way wrong: arrays, or one line."""
 
+import argparse
+import collections
+import datetime
+import pickle
+import pickletools
 import zipfile
 
 import numpy as np
@@ -103,6 +108,27 @@ def test_of_torchscript_the_attributes_that_are_tensors_are_named(tmp_path):
 def test_a_checkpoint_s_weights_are_found_beside_other_things(tmp_path, nest):
   beside = {"epoch": plain(3), "optimizer": mapping({"momentum": tensor()}), nest: mapping({"module.w": tensor()})}
   assert list(arrays(tmp_path, as_zip(program(mapping(beside)), {"0": numbers().tobytes()}))) == ["w"]
+
+
+BESIDE = {
+  "counts": collections.defaultdict(int, {"a": 1}),
+  "types": [int, str, bool, bytes, range, object, complex],
+  "places": {(0, 1): "a tuple", frozenset({2}): "a set", 3: "a number"},
+  "began": datetime.datetime(2021, 1, 5, tzinfo=datetime.UTC),
+  "took": datetime.timedelta(hours=3),
+  "last": collections.deque([1.0, 2.0], maxlen=5),
+  "rows": range(3),
+  "raw": bytearray(b"abc"),
+  "options": argparse.Namespace(lr=complex(1, 2)),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_trainers_keep_beside_weights_is_passed_over(tmp_path, what):
+  # In Python 3's protocol 2, torch.save's, where int is __builtin__.long, str is __builtin__.unicode.
+  beside = pickletools.optimize(pickle.dumps(BESIDE[what], protocol=2))[2:-1]
+  data = program(mapping({"hyper_parameters": beside, "state_dict": mapping({"w": tensor()})}))
+  assert list(arrays(tmp_path, as_zip(data, {"0": numbers().tobytes()}))) == ["w"]
 
 
 def test_a_class_in_an_older_file_is_named_by_a_persistent_id_with_its_source(tmp_path):

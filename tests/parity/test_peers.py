@@ -5,7 +5,6 @@ Weights go the way of a user's: the official module's state dict, saved and load
 
 import dataclasses
 import functools
-import io
 
 import jax
 import numpy as np
@@ -88,12 +87,10 @@ def tokens(text=TEXT, grid=GRID, seed=1):
 
 
 def saved(module):
-  """The arrays of a state dict that torch wrote to a file and read again."""
-  torch = official.load("torch")
-  file = io.BytesIO()
-  torch.save(module.state_dict(), file)
-  file.seek(0)
-  return {name: tensor.numpy() for name, tensor in torch.load(file, weights_only=True).items()}
+  """The arrays of the file that the module's project would write: ruDALL-E's state, minDALL-E's below `state_dict`."""
+  state = module.state_dict()
+  whole = state if "to_logits.1.weight" in state else {"state_dict": state}
+  return official.read_back(whole, "stage2_last.ckpt")
 
 
 def their_joint(module, text_BT, codes_BN):

@@ -6,6 +6,7 @@ vqgan-jax is on no package index: what is compared with there is `support/vqgan_
 import dataclasses
 import functools
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import random_weights
 import vqgan_jax
 
-from dalle_jax.convert import dalle_mini
+from dalle_jax.convert import dalle_mini, files
 from dalle_jax.convert import vqgan as taming
 from dalle_jax.convert.named import Names
 from dalle_jax.models import vqgan
@@ -87,11 +88,13 @@ OFFICIAL = {
 
 @functools.cache
 def drawn(name):
-  """An official module with random weights, and ours of its state dict."""
+  """An official module with random weights, and ours of the file that its project would write."""
   make, dd = OFFICIAL[name]
   theirs = make(dd)
   random_weights.fill(theirs, gain=1.5, scales=EMBEDDINGS)
-  arrays = {key: tensor.numpy().copy() for key, tensor in theirs.state_dict().items()}
+  saved = theirs.state_dict() if make is rudalle else official.trained(theirs)
+  arrays = official.read_back(saved, "last.ckpt")
+  assert set(arrays) == set(theirs.state_dict())
   assert taming.recognises(arrays)
   assert not dalle_mini.recognises(arrays)
   return theirs, *taming.read(arrays, image=dd["resolution"])
@@ -239,9 +242,10 @@ def test_what_training_left_in_a_checkpoint_is_passed_over_and_a_prefix_taken_of
 
 @functools.cache
 def detokenizer():
-  """min-dalle's decoder, which has but one size, and ours of its state dict."""
+  """min-dalle's decoder, which has but one size, and ours of the file of its state dict."""
   theirs = official.load("min_dalle.models.vqgan_detokenizer").VQGanDetokenizer().eval()
-  arrays = random_weights.fill(theirs, gain=1.5, scales=EMBEDDINGS)
+  random_weights.fill(theirs, gain=1.5, scales=EMBEDDINGS)
+  arrays = official.read_back(theirs.state_dict(), "detoker.pt")
   assert dalle_mini.recognises(arrays)
   assert not taming.recognises(arrays)
   return theirs, *dalle_mini.read(arrays)
@@ -326,12 +330,19 @@ def flax_arrays():
   return {name: kinds[name.rpartition(".")[2]](shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_vqgan_jax_is_the_oracle_written_of_it():
+def _as_flax_writes(arrays, file):
+  """What our reader finds in the file that Flax writes of these arrays."""
+  nested = flax.traverse_util.unflatten_dict({tuple(name.split(".")): array for name, array in arrays.items()})
+  file.write_bytes(flax.serialization.to_bytes(nested))
+  return files.arrays(file)
+
+
+def test_vqgan_jax_is_the_oracle_written_of_it(tmp_path):
   arrays = flax_arrays()
   oracle = vqgan_jax.Oracle(arrays, levels=2, blocks=2)
   assert dalle_mini.recognises(arrays)
   assert not taming.recognises(arrays)
-  cfg, params = dalle_mini.read(arrays, image=16)
+  cfg, params = dalle_mini.read(_as_flax_writes(arrays, tmp_path / "flax_model.msgpack"), image=16)
   assert cfg == JAX
   images = pictures(16, 16)
   z = oracle.latents(to_torch(images).float() / 255)

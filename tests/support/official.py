@@ -10,7 +10,11 @@ import functools
 import importlib
 import re
 import sys
+import tempfile
 import warnings
+from pathlib import Path
+
+from dalle_jax.convert import files
 
 MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
 
@@ -22,6 +26,32 @@ def load(name):
     warnings.simplefilter("ignore")
     torchvision()
     return importlib.import_module(name)
+
+
+def read_back(saved, name="weights.pt"):
+  """The arrays that our reader finds in a file of what `torch.save` is given."""
+  with tempfile.TemporaryDirectory() as folder:
+    load("torch").save(saved, Path(folder) / name)
+    found = files.arrays(Path(folder) / name)
+    return {key: array.copy() for key, array in found.items()}
+
+
+def trained(module):
+  """A module's checkpoint as Lightning 1 wrote it of a training: classes as keys, an optimizer, options beside it."""
+  torch = load("torch")
+  optimizer = torch.optim.Adam([parameter for parameter in module.parameters() if parameter.requires_grad][:2])
+  callback = load("pytorch_lightning.callbacks").ModelCheckpoint
+  options = load("omegaconf").OmegaConf.create({"ch_mult": [1, 2], "lr": 1e-4, "amp": False, "target": "taming.VQ"})
+  return {
+    "epoch": 7,
+    "global_step": 1000,
+    "pytorch-lightning_version": "1.0.8",
+    "callbacks": {callback: {"best_model_score": torch.tensor(0.5), "best_model_path": "last.ckpt"}},
+    "optimizer_states": [optimizer.state_dict()],
+    "lr_schedulers": [],
+    "hyper_parameters": options,
+    "state_dict": module.state_dict(),
+  }
 
 
 @functools.cache

@@ -87,6 +87,7 @@ def run(directory: str, argv: list[str]) -> int:
     raise UserError(f"got --top-k {given.top_k}, wanted 1 or more, or 0 for all tokens")
   from dalle_jax import measure
   from dalle_jax.commands import progress
+  from dalle_jax.convert.published import INCEPTION
   from dalle_jax.evaluation.metrics import result
   from dalle_jax.measure import asked
   from dalle_jax.sampling.choose import SamplingConfig
@@ -99,8 +100,11 @@ def run(directory: str, argv: list[str]) -> int:
     guidance=given.guidance,
   )
   workdir = Workdir.open(directory)
+  metrics = given.metrics or asked.of_stage(workdir.experiment(), given.stage, inception=bool(given.inception))
+  if not given.metrics and "psnr" in metrics and "rfid" not in metrics:
+    print(f"rfid is left out: it wants --inception {INCEPTION.file}, to be had at {INCEPTION.url}", file=sys.stderr)
   wanted = asked.Asked(
-    metrics=given.metrics or asked.of_stage(workdir.experiment(), given.stage, inception=bool(given.inception)),
+    metrics=metrics,
     stage=given.stage,
     split=given.split,
     pictures=given.pictures,

@@ -52,6 +52,16 @@ def arrays(path: str | Path) -> dict[str, np.ndarray]:
     raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def parts(path: Path) -> tuple[Path, ...]:
+  """The files that `arrays` reads of a file or a folder; of a folder with an index, that too."""
+  if not path.is_dir():
+    return (path,)
+  if whole := next((path / name for name in IN_A_FOLDER if (path / name).is_file()), None):
+    return (whole,)
+  index = next(path / name for name in INDICES if (path / name).is_file())
+  return (index, *(path / part for part in sorted(set(_named_in(index).values()))))
+
+
 def _reader(path: Path, begin: bytes) -> Callable[[Path], dict[str, np.ndarray]]:
   if not begin:
     raise UserError(f"{path} is empty: fetch the file again")
@@ -131,14 +141,18 @@ def _from_folder(folder: Path) -> dict[str, np.ndarray]:
   )
 
 
-def _from_index(folder: Path, index: str) -> dict[str, np.ndarray]:
+def _named_in(index: Path) -> dict[str, str]:
+  """The file of each array, as an index tells."""
   try:
-    told = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
-    parts = sorted(set(told.values()))
-  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-    raise UserError(f"{folder / index} is no index of weights: it wants a weight_map of names to files") from error
+    return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise UserError(f"{index} is no index of weights: it wants a weight_map of names to files") from error
+
+
+def _from_index(folder: Path, index: str) -> dict[str, np.ndarray]:
+  told = _named_in(folder / index)
   found: dict[str, np.ndarray] = {}
-  for part in parts:
+  for part in sorted(set(told.values()), key=str):
     if not isinstance(part, str) or Path(part).name != part:
       raise UserError(f"{folder / index} names the file {part!r}, which is not in its folder: do not trust it")
     found |= arrays(folder / part)

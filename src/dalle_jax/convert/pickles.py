@@ -87,6 +87,10 @@ def explain(path: str, error: Exception) -> UserError:
   return UserError(f"{path}: its pickle is damaged or cut off ({said}): fetch the file again")
 
 
+class Other:
+  """A key of a dict that names no weights: a tuple, a thing."""
+
+
 class _Mark:
   """Where a group of the stack's values begins."""
 
@@ -185,6 +189,9 @@ class _Machine:
 
 
 def _key(value: Any) -> Any:
+  """A dict's key: itself where it is plain; a tuple or a thing names no weights, so anything may stand for it."""
+  if isinstance(value, tuple | Thing):
+    return Other()
   if not isinstance(value, (*KEYS, Name)):
     raise Refused(f"has a {type(value).__name__} as the key of a dict")
   return value

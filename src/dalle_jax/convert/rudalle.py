@@ -1,7 +1,8 @@
 """ruDALL-E's transformer: from the state dict of its `pytorch_model*.bin` to `models.peers.rudalle`.
 
 Two versions of the network have arrays of the same names and shapes (see the model). What tells them apart is the mask
-of the last layer, which is saved with the weights.
+of the last layer, which is saved with the weights: of the transformer, or of the whole network in its first release.
+ruDALL-E itself goes by the name of the model and not by the masks in its file, so a version that is asked for is taken.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ from dalle_jax.models.peers.rudalle import Config
 from dalle_jax.ops.sparse_attention import Pattern
 
 HEADS = {768: 12, 2048: 16, 3840: 60}  # of the published widths; no array tells
-MASKS = ("transformer.row_mask", "transformer.col_mask", "transformer.conv_mask")
+MASKS = ("row_mask", "col_mask", "conv_mask")
+OWNER = "transformer."
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -31,12 +33,15 @@ def read(
 ) -> tuple[Config, PyTree]:
   """The network's sizes and float32 parameters. heads: for a width that was not published.
 
-  version: 2 (Malevich_v2, Emojich) or 3 (the others), where the file holds no masks, or a grid so small that they are
-  the same in both. Raises UserError with the first name that is missing, unknown, of another shape or not finite, for a
-  mask that is not ruDALL-E's, and where the version is not known or is not the file's.
+  version: 2 (Malevich_v2, Emojich) or 3 (the others); that of the file's masks if None. Raises UserError with the first
+  name that is missing, unknown, of another shape or not finite, and, where no version is asked for, for a mask that is
+  not ruDALL-E's, and where there are none or the grid is so small that both versions have the same.
   """
-  names = Names({name: array for name, array in arrays.items() if name not in MASKS})
-  cfg = _versioned(_config(names, heads), arrays, version)
+  masks = {name.removeprefix(OWNER): array for name, array in arrays.items() if name.removeprefix(OWNER) in MASKS}
+  names = Names({name: array for name, array in arrays.items() if name.removeprefix(OWNER) not in MASKS})
+  sizes = _config(names, heads)
+  versions = {2: dataclasses.replace(sizes, carried=sizes.text + 1, wraps=True), 3: sizes}
+  cfg = _by_masks(versions, masks) if version is None else versions[version]
   d = cfg.width
   params = {
     "text_token": embedding(names, "text_embeddings", cfg.text_classes, d),
@@ -71,30 +76,24 @@ def _config(names: Names, heads: int | None) -> Config:
   )
 
 
-def _versioned(third: Config, arrays: Mapping[str, np.ndarray], version: int | None) -> Config:
-  """The sizes as those of the version that the file's masks are of."""
-  second = dataclasses.replace(third, carried=third.text + 1, wraps=True)
-  fits = {2: second, 3: third}
-  masks = {name: np.asarray(arrays[name]).astype(bool) for name in MASKS if name in arrays}
+def _by_masks(versions: Mapping[int, Config], masks: Mapping[str, np.ndarray]) -> Config:
+  """The sizes of the version that the file's masks are of."""
+  sizes, fits = versions[3], list(versions.values())
+  asked = "say --kind rudalle_2 (Malevich_v2, Emojich) or rudalle_3 (others)"
   for name, kind in zip(MASKS, ("row", "column")):
-    if name in masks and not _same(masks[name], Pattern(third.text, third.grid, kind)):
-      raise UserError(f"ruDALL-E's {name} is not ruDALL-E's: this file's attention is not read")
+    if name in masks and not _same(masks[name], Pattern(sizes.text, sizes.grid, kind)):
+      raise UserError(f"this file's {name} is not ruDALL-E's: if it is one of its models all the same, {asked}")
   if MASKS[2] in masks:
-    window = {n: dataclasses.replace(cfg, layers=3).sees(2) for n, cfg in fits.items()}
-    fits = {n: cfg for n, cfg in fits.items() if _same(masks[MASKS[2]], window[n])}
+    fits = [cfg for cfg in fits if _same(masks[MASKS[2]], dataclasses.replace(cfg, layers=3).sees(2))]
     if not fits:
-      raise UserError(f"ruDALL-E's {MASKS[2]} is of neither version 2 nor 3: this file's attention is not read")
-  if version is None and len(fits) > 1:
-    raise UserError(
-      "this ruDALL-E file does not tell its version: say --kind rudalle_2 (Malevich_v2, Emojich) or rudalle_3 (others)"
-    )
-  if version is not None and version not in fits:
-    raise UserError(f"got version {version}, the file's masks are those of {' or '.join(map(str, fits))}")
-  return fits[version] if version is not None else next(iter(fits.values()))
+      raise UserError(f"this file's {MASKS[2]} is not ruDALL-E's: if it is one of its models all the same, {asked}")
+  if len(fits) > 1:
+    raise UserError(f"this ruDALL-E file does not tell its version: {asked}")
+  return fits[0]
 
 
 def _same(mask: np.ndarray, sees: Pattern | Torus) -> bool:
-  return np.array_equal(mask, sees.mask())
+  return np.array_equal(np.asarray(mask).astype(bool), sees.mask())
 
 
 def _block(names: Names, at: str, d: int) -> PyTree:

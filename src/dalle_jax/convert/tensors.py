@@ -146,6 +146,11 @@ VALUES: Mapping[str, Callable[..., Any]] = {
   **{f"torch.{kind}Storage": _nothing for kind in DTYPES},
 }
 DTYPE_NAMES = ("float16", "float32", "float64", "bfloat16", "int8", "uint8", "int16", "int32", "int64", "bool")
+# Python 3's pickles for Python 2, which torch.save writes, call int long, str unicode and range xrange.
+PLAIN = (
+  *("dict", "list", "tuple", "frozenset", "int", "long", "float", "complex", "bool", "str", "unicode", "bytes"),
+  *("bytearray", "range", "xrange", "object"),
+)
 # What modules are made of, and what trainers keep beside weights: all of these are names here, and no more.
 INERT = (
   "__torch__",
@@ -153,10 +158,11 @@ INERT = (
   "torch.nn",
   "torch._C._nn",
   *(f"torch.{name}" for name in DTYPE_NAMES),
-  *("pytorch_lightning", "lightning", "taming", "omegaconf", "argparse.Namespace", "typing.Any"),
-  *("pathlib.Path", "pathlib.PosixPath", "collections.Counter"),
+  *("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities"),
+  *("taming", "dalle", "omegaconf", "argparse.Namespace", "typing.Any", "torch.Tensor"),
+  *("pathlib.Path", "pathlib.PosixPath", "collections.Counter", "collections.deque", "datetime"),
   *("numpy.dtype", "numpy.ndarray", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs.encode"),
-  *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float", "str")),
+  *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in PLAIN),
 )
 ALLOWED = Allowed(inert=INERT, values=VALUES)
 

@@ -59,7 +59,7 @@ def save(
     "format": FORMAT,
     "kind": kind,
     "config": config.to_dict(cfg),
-    "sources": [{"file": file.name, "sha256": places.sha256(file)} for file in sources if file.is_file()],
+    "sources": [{"file": file.name, "sha256": places.sha256(file)} for file in sources],
     "files": {file.name: places.sha256(file) for file in files},
     "digest": digest,
     "dalle_jax": __version__,

@@ -125,19 +125,7 @@ class Run:
 
   def subject_facts(self, *names: str) -> dict[str, Any]:
     """What is measured, and what it runs on."""
-    experiment = self.workdir.experiment()
-    return {
-      "experiment": {"name": experiment.name, "sha256": config.digest(experiment)},
-      "checkpoints": {name: self._checkpoint(name) for name in names},
-      "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
-      **protocol.surroundings(),
-    }
-
-  def _checkpoint(self, name: str) -> dict[str, Any]:
-    """Of a frozen stage no step is known: where its weights are from."""
-    stage = self.workdir.experiment().stage(name)
-    where = {"from": str(stage.from_)} if stage.frozen else {"step": self.stages[name].step}
-    return {**where, "sha256": self.stages[name].digest}
+    return evaluate.made_by(self.workdir, {name: self.stages[name] for name in names})
 
 
 def model_digest(stage: Trained) -> str:

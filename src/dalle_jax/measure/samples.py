@@ -85,11 +85,11 @@ def measure(run: Run, networks: Networks) -> tuple[list[Measured], Shown, int]:
   drawer, rows_N = _drawer(run), _rows(run)
   subject = run.subject_facts(run.transformer(draws=True)[0], run.first_stage()[0])
   subject["experiment"] = subject["experiment"] | {"tokenizer": run.tokenizer_digest()}
-  facts = run.data_facts(drawer.dvae.image)
+  facts = run.data_facts(drawer.dvae.image) | {"caption": "the first"}
   real = _real(run, drawer, networks)
   found, of_real, drawn, size = [], [], [], real.bytes() if real else 0
   for number, (name, setting) in enumerate(run.asked.settings):
-    own = facts | {"caption": "the first", "seed": run.asked.seed} | _setting_facts(run, drawer, setting, rows_N)
+    own = facts | {"seed": run.asked.seed} | _setting_facts(run, drawer, setting, rows_N)
     codes = _draw(run, drawer, setting, name, own, rows_N)
     seen = _look(run, drawer, networks, codes, rows_N, name)
     size += codes.bytes() + seen.bytes()

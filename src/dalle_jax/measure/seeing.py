@@ -10,7 +10,7 @@ import PIL
 from jaxtyping import Float, UInt8
 
 from dalle_jax import config, draw, reference, sharding
-from dalle_jax.convert.published import INCEPTION
+from dalle_jax.convert.published import CLIP, CLIP_WORDS, INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, features
 from dalle_jax.evaluation import reference as statistics
@@ -42,7 +42,8 @@ def networks(run: Run) -> Networks:
     own = run.clip()
     if not run.asked.clip and own is None:
       raise UserError(
-        f"{wanted[0]} looks through CLIP, and none is trained in this run: name a published one, --clip DIR"
+        f"{wanted[0]} looks through CLIP, and none is trained in this run: name a published one, --clip DIR, which "
+        f"`dalle convert` makes of {CLIP.file} and {CLIP_WORDS.file} (to be had at {CLIP.url}, {CLIP_WORDS.url})"
       )
     found = dataclasses.replace(found, clip=_published(run) if run.asked.clip else _own(run, own[1]))
   return found

@@ -116,7 +116,7 @@ def of_clip(
       candidates = min(r_precision.CANDIDATES, len(first_M))
       texts_ME = text_NE[first_M]
       among = r_precision.among_drawn(picture_NE[:, None], texts_ME, own_N, seed=seed, candidates=candidates)
-      yield _share("r_precision", among, seen, **blur), {"candidates": candidates}
+      yield _share("r_precision", among, seen, **blur), {"candidates": candidates, "seed": seed}
       of_all = r_precision.among_all(picture_NE[:, None], texts_ME, own_N)
       yield _share("r_precision_of_all", of_all, seen, **blur), {"candidates": len(first_M)}
 
