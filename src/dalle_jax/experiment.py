@@ -40,7 +40,7 @@ class Pictures:
   """A stage reads pictures: pixels cropped anew each time they come up, with one of their captions or without.
 
   crops: None draws a fresh crop each time; N draws one of the N seeded crops that `Codes(crops=N)` encodes;
-  near_misses: for CLIP, each caption also comes with a few words exchanged (`data.near_misses`), among the negatives;
+  near_misses: for CLIP, each caption also comes with a word exchanged (`data.near_misses`), among the negatives;
   drop_captions: for the transformer, how often a caption is taken away, so that guidance has what to compare with.
   """
 

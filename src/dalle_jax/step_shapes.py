@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dalle_jax import sharding
+from dalle_jax.data import near_misses
 from dalle_jax.errors import UserError
 from dalle_jax.experiment import Codes, Experiment, Stage, dvae_stage
 from dalle_jax.objectives.first_stage import FirstStage
@@ -43,7 +44,7 @@ def batch_shapes(stage: Stage) -> dict[str, jax.ShapeDtypeStruct]:
   if not isinstance(stage.objective, FirstStage):
     found["text"] = jax.ShapeDtypeStruct((b, model.text), jnp.int32)
   if stage.examples.near_misses:
-    found["negative_text"] = found["text"]
+    found["negative_text"] = jax.ShapeDtypeStruct((b, near_misses.EACH, model.text), jnp.int32)
   return found
 
 

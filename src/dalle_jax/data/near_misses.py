@@ -1,11 +1,11 @@
-"""Captions that are nearly another picture's: a few words exchanged for others that stand in the same places.
+"""Captions that are nearly another picture's: a word exchanged for one that stands in the same places.
 
 Which words can stand for each other is learnt from captions alone: those that are often found between the same two
 neighbours. "a small red circle" then becomes "a large red circle" or "a small red heart", which no picture of the first
 shows, and a CLIP that has it among its negatives must hear the word. Some misses are none, "a little red circle"; they
 are as many for a word as for its synonym, so they only add noise.
 
-T text positions, V vocabulary, P places (pairs of neighbours).
+M near misses of a caption, T text positions, V vocabulary, P places (pairs of neighbours).
 """
 
 import collections
@@ -18,7 +18,7 @@ from scipy import sparse
 
 MOST = 8  # substitutes of a token
 ALIKE = 0.05  # least cosine of two tokens' neighbours
-WORDS = 3  # exchanged at most
+EACH = 4  # near misses of a caption
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,14 +27,15 @@ class NearMisses:
 
   substitutes: dict[int, tuple[np.ndarray, np.ndarray]]
 
-  def of(self, text_T: Int[np.ndarray, " T"], rng: np.random.Generator) -> Int[np.ndarray, " T"]:
-    """The caption with one to WORDS tokens exchanged; as it is where nothing has a substitute."""
-    missed_T = text_T.copy()
+  def of(self, text_T: Int[np.ndarray, " T"], rng: np.random.Generator) -> Int[np.ndarray, "M T"]:
+    """The caption EACH times, with one token exchanged; as it is where nothing has a substitute."""
+    missed_MT = np.tile(text_T, (EACH, 1))
     places = [i for i, token in enumerate(text_T.tolist()) if token in self.substitutes]
-    for i in rng.permutation(places)[: rng.integers(1, WORDS + 1)].tolist():
+    for missed_T in missed_MT if places else ():
+      i = rng.choice(places)
       tokens, shares = self.substitutes[int(text_T[i])]
       missed_T[i] = rng.choice(tokens, p=shares)
-    return missed_T
+    return missed_MT
 
 
 def learn(captions: Iterable[Sequence[int]], vocab: int) -> NearMisses:

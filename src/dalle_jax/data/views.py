@@ -2,7 +2,7 @@
 
 For the same generator both views choose the same caption and the same crop, so codes and pixels give the same loss.
 
-T text positions, N codes of a picture, S S pixels.
+T text positions, M near misses, N codes of a picture, S S pixels.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from dalle_jax.data.near_misses import NearMisses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PictureView:
-  """{"image": uint8[S, S, 3]} and, with a tokenizer, {"text": int32[T]}; with near misses, {"negative_text": int32[T]}.
+  """{"image": uint8[S, S, 3]} and, with a tokenizer, {"text": int32[T]}; "negative_text": int32[M, T] with near misses.
 
   drop_captions: how often the caption is the empty one. crops: None crops anew each time; N takes one of the N crops
   that `codes.encode` numbers for the same seed.
@@ -43,8 +43,8 @@ class PictureView:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CodesView:
-  """{"codes": uint16[N], "text": int32[T]}: the codes of one of the example's crops; {"negative_text": int32[T]} as
-  above.
+  """{"codes": uint16[N], "text": int32[T]}: the codes of one of the example's crops; {"negative_text": int32[M, T]}
+  as above.
   """
 
   tokenizer: Tokenizer

@@ -1,7 +1,7 @@
 """CLIP's objective: each caption finds its picture among the whole batch's, and each picture its caption (paper 9).
 
-B batch (global: under jit the B x B matrix spans all devices), T text, H W pixels, E shared space, M N with negatives,
-P codes.
+B batch (global: under jit the B x B matrix spans all devices), T text, H W pixels, E shared space, M pictures and N
+captions with negatives, K near misses, P codes.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class ClipContrastive:
   step: CLIP then learns from pictures as they will be drawn. spoil_picture: each picture also stands among the
   negatives with up to this share of it taken from another one (`spoiling`); 0 for the published loss.
 
-  The batch may also hold "negative_text" (int32 NT), captions that describe no picture of the batch, such as
-  `data.near_misses` makes (one that equals a picture's own is none of its negatives).
+  The batch may also hold "negative_text" (int32 BKT), K captions for each that describe no picture of the batch, such
+  as `data.near_misses` makes (one that equals a picture's own is none of its negatives).
   """
 
   model: clip.Config
@@ -71,7 +71,9 @@ class ClipContrastive:
       spoilt_BHWC, same_B = spoiling.pictures(images_BHWC, self.spoil_picture, c.image // SPOILT_BLOCK, key)
       images.append(spoilt_BHWC)
     images_MHWC = jnp.concatenate(images)
-    text_NT = jnp.concatenate([*text, *([batch["negative_text"]] if "negative_text" in batch else [])])
+    if "negative_text" in batch:
+      text.append(batch["negative_text"].reshape(-1, text_BT.shape[1]))
+    text_NT = jnp.concatenate(text)
     pixels_MHWC = images_MHWC.astype(jnp.float32) / 255
     image_ME, text_NE, scale = clip.Clip(c).apply({"params": params}, pixels_MHWC, text_NT)
     to_text_BN = _without_equal(scale * jnp.einsum("BE,NE->BN", image_ME[:b], text_NE), text_BT, text_NT)
