@@ -272,7 +272,7 @@ def test_a_sampler_in_python_draws_what_the_command_draws(place, whole):
   for each, file in zip((image for one in found for image in one.images_KHWC), rows):
     with Image.open(place / "by-command" / file["file"]) as image:
       np.testing.assert_array_equal(each, np.asarray(image))
-  own = sampler.drawer.own_likelihood()
+  own = sampler.drawer.own()["likelihood"]
   ranked = sampler.draw(["a red circle"], num=4, rankers={"own": own})[0]
   np.testing.assert_allclose(sampler.score("a red circle", ranked.codes_NP, own), ranked.scores_N, atol=1e-4)
   with pytest.raises(UserError, match="go together"):

@@ -79,7 +79,10 @@ def test_the_list_holds_every_suite_with_its_heading_and_number_of_captions(caps
     (["run", "timelines", "--image-prompt", "PICTURE", "--rows", "0"], "got 0 rows of a picture of 4 rows of codes"),
     (["nowhere", "shape"], "nowhere is not a workdir: it holds no experiment.json"),
     (["run", "shape", "--out", "PICTURE"], "given.png: it is a file; take another --out"),
-    (["run", "shape", "--rank", "beauty"], "got --rank beauty, wanted one of clip, likelihood, or a mix"),
+    (
+      ["run", "shape", "--rank", "beauty"],
+      "got --rank beauty, wanted one of clip, likelihood, probability, published, or",
+    ),
     (["run", "shape", "--drawn", "none"], "none holds no draws.npz of shape: draw it first, with --out none"),
     (["run", "animals", "--drawn", "none"], "none holds no draws.npz of anthropomorphism: draw it first"),
     (["run", "shape", "--drawn", "none", "--num", "3"], "--drawn draws nothing, so --num would not be read"),

@@ -22,7 +22,10 @@ from dalle_jax.sampling.drawer import Drawer
     (["--against", "a dog"], "--against is read by guidance alone: add --guidance 3, or leave it out"),
     (["--guidance", "-1"], "got guidance=-1.0, wanted 1 (none) or more, or 0 to draw without the caption"),
     (["-n", "4"], "there is no flag -n; a caption that begins with a dash goes into --captions FILE"),
-    (["--rank", "clap"], "got --rank clap, wanted one of clip, likelihood, or a mix: clip=1,likelihood=0.5"),
+    (
+      ["--rank", "clap"],
+      "got --rank clap, wanted one of clip, likelihood, probability, published, or a mix: clip=1",
+    ),
     (["--rank", "clip=1,clip=2"], "got --rank clip=1,clip=2, wanted one of"),
     (["--rank", "clip=much"], "'much' is no weight; wanted a number, as in clip=0.5"),
     (["--rank", "clip=0"], "a weight of 0 ranks nothing"),

@@ -102,7 +102,7 @@ def test_a_mesh_draws_what_one_device_draws(drawer, num, batch):
 
 
 def test_a_mix_of_rankers_is_of_all_samples_whatever_the_batch(drawer):
-  chosen = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood(), weight=0.5)}
+  chosen = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own()["likelihood"], weight=0.5)}
   whole, parts = (draw(dataclasses.replace(drawer, batch=n), rankers=chosen, keep=3) for n in (30, 4))
   for each, other in zip(whole, parts, strict=True):
     np.testing.assert_allclose(each.scores_N, other.scores_N, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from toy_transformer import GRID, captions, config, weights
 
 from dalle_jax.models import transformer
-from dalle_jax.sampling.rankers import Candidates, Classified, OwnLikelihood, Ranker, mix
+from dalle_jax.sampling.rankers import Candidates, Classified, OwnLikelihood, OwnProbability, Ranker, mix
 
 
 def candidates(count=2, samples=9):
@@ -18,10 +18,10 @@ def candidates(count=2, samples=9):
 
 
 @pytest.mark.slow
-def test_the_own_likelihood_is_the_models_with_the_caption_less_that_without():
+def test_the_own_probability_is_the_models_and_the_likelihood_is_less_that_without_the_caption():
   cfg = config(("row",), layers=1, last=None)
   params, given = weights(cfg), candidates()
-  got = OwnLikelihood(model=cfg, params=params)(given)
+  got, probability = (ranker(model=cfg, params=params)(given) for ranker in (OwnLikelihood, OwnProbability))
   pads = cfg.text_vocab + np.arange(cfg.text)
 
   def nats(text_T, codes_N):
@@ -37,6 +37,7 @@ def test_the_own_likelihood_is_the_models_with_the_caption_less_that_without():
       told = nats(given.text_CT[c], given.codes_CSP[c, s])
       untold = nats(pads, given.codes_CSP[c, s])
       assert abs(told - untold) > 0.1
+      assert probability[c, s] == pytest.approx(told, abs=1e-3)
       assert got[c, s] == pytest.approx(told - untold, abs=1e-3)
 
 

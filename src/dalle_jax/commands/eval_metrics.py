@@ -14,7 +14,7 @@ usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...
   of the dVAE          nll elb psnr ssim codes rfid      --stage dvae: all but rfid, which needs --inception
   of the transformer   loss                              --stage transformer
   of drawn pictures    fid kid is fd_clip clip_score r_precision composition
-       [--pictures 30000] [--best-of 1] [--rank clip|likelihood|published]
+       [--pictures 30000] [--best-of 1] [--rank clip|likelihood|probability|published]
        [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--blur 0 1 2 4 8] [--sweep guidance=1,3,5 temperature=0.85,1]
        [--inception DIR] [--resize clean] [--features 2048] [--reference FILE ...] [--clip DIR]
 
@@ -42,7 +42,7 @@ class Flags:
   best_of: int = 1
   """Samples of each caption, of which the best is taken."""
   rank: str | None = None
-  """What chooses it: clip, likelihood, published (--clip's), or a mix such as clip=1,likelihood=0.5."""
+  """What chooses it: clip, likelihood, probability, published (--clip's), or a mix such as clip=1,probability=1."""
   temperature: float = 1.0
   """0 takes the most likely token each time."""
   top_k: int = 0

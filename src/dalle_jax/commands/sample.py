@@ -11,8 +11,8 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--rank clip|likelihood|clip=1,likelihood=0.5] [--clip DIR] [--seed 0] [--out DIR] [--attention]
-                    [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+                    [--rank clip|likelihood|probability|clip=1,probability=1] [--clip DIR] [--seed 0]
+                    [--out DIR] [--attention] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
        dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
 
@@ -52,7 +52,7 @@ class Flags:
   batch: int = 256
   """Pictures drawn at the same time."""
   rank: str | None = None
-  """What ranks: clip, likelihood (the transformer's own), published (that of --clip), or a mix; CLIP if not said."""
+  """What ranks: clip, likelihood, probability (the transformer's own two), published, or a mix; CLIP if not said."""
   clip: Path | None = None
   """What `dalle convert` made of a published CLIP, which then ranks."""
   mesh: Devices = Devices()

@@ -18,7 +18,7 @@ from dalle_jax.sampling import rerank
 from dalle_jax.sampling.choose import SamplingConfig, seeded
 from dalle_jax.sampling.devices import Devices, even_part
 from dalle_jax.sampling.generate import generate
-from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, Ranker, Weighted, mix
+from dalle_jax.sampling.rankers import Candidates, ClipCosine, OwnLikelihood, OwnProbability, Ranker, Weighted, mix
 from dalle_jax.sharding import Rules
 
 
@@ -119,9 +119,10 @@ class Drawer:
       return {}
     return {"clip": Weighted(ranker=ClipCosine(model=self.clip, params=self.clip_params, devices=self.devices))}
 
-  def own_likelihood(self) -> OwnLikelihood:
-    """The ranker that asks the transformer itself."""
-    return OwnLikelihood(model=self.transformer, params=self.transformer_params, devices=self.devices)
+  def own(self) -> dict[str, Ranker]:
+    """The rankers that ask the transformer itself."""
+    of = {"model": self.transformer, "params": self.transformer_params, "devices": self.devices}
+    return {"likelihood": OwnLikelihood(**of), "probability": OwnProbability(**of)}
 
   def scores(
     self,

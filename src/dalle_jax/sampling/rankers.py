@@ -1,4 +1,4 @@
-"""What samples can be ranked by: CLIP, the transformer's own likelihood, a classifier of pictures, and a mix of these.
+"""What samples can be ranked by: CLIP, what the transformer itself says, a classifier of pictures, and a mix of these.
 
 Each is a function of a batch of samples that gives every sample a number, the higher the better. The numbers do not
 depend on the batch, so they can be kept, and mixed later at no cost.
@@ -57,12 +57,11 @@ class ClipCosine:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class OwnLikelihood:
-  """How much likelier the transformer finds a picture with its caption than without, in nats: no second model.
+class OwnProbability:
+  """How probable the transformer finds the picture, given the caption: ln p(picture | caption), in nats.
 
-  ln p(picture | caption) - ln p(picture | no caption) ranks a caption's pictures as ln p(caption | picture) does.
-  CogView ranks by that of a model trained for it; here Bayes' rule gives it, as well as the transformer knows pictures
-  without captions (training drops some: `examples.drop_captions`).
+  The best of many by CLIP are pictures that CLIP is mistaken in; these are improbable ones, so a mix holds it back from
+  them.
   """
 
   model: transformer.Config
@@ -72,12 +71,7 @@ class OwnLikelihood:
   def __call__(self, candidates: Candidates) -> Float[np.ndarray, "C S"]:
     captions, samples, total = candidates.codes_CSP.shape
     text_RT = np.repeat(candidates.text_CT, samples, axis=0).astype(np.int32)
-    codes_RP = candidates.codes_CSP.reshape(-1, total).astype(np.int32)
-    told_R, untold_R = (self._nats(text, codes_RP) for text in (text_RT, self._no_caption(len(codes_RP))))
-    return (told_R - untold_R).reshape(captions, samples)
-
-  def _no_caption(self, rows: int) -> Int[np.ndarray, "R T"]:
-    return np.asarray(likelihood.no_caption(self.model, rows))
+    return self._nats(text_RT, candidates.codes_CSP.reshape(-1, total).astype(np.int32)).reshape(captions, samples)
 
   def _nats(self, text_RT: Int[np.ndarray, "R T"], codes_RP: Int[np.ndarray, "R P"]) -> Float[np.ndarray, " R"]:
     at_once, how = LIKELIHOOD_ROWS * self.devices.parts, {"mesh": self.devices.mesh, "rules": self.devices.rules}
@@ -89,6 +83,20 @@ class OwnLikelihood:
       nats_B = likelihood.image_given_caption(self.params, text_BT, codes_BN, model=self.model, **how)
       found.append(np.asarray(nats_B))
     return np.concatenate(found)[: len(codes_RP)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OwnLikelihood(OwnProbability):
+  """How much likelier the transformer finds a picture with its caption than without, in nats: no second model.
+
+  ln p(picture | caption) - ln p(picture | no caption) ranks a caption's pictures as ln p(caption | picture) does.
+  CogView ranks by that of a model trained for it; here Bayes' rule gives it, as well as the transformer knows pictures
+  without captions (training drops some: `examples.drop_captions`).
+  """
+
+  def __call__(self, candidates: Candidates) -> Float[np.ndarray, "C S"]:
+    no_caption_CT = np.asarray(likelihood.no_caption(self.model, len(candidates.text_CT)))
+    return super().__call__(candidates) - super().__call__(candidates._replace(text_CT=no_caption_CT))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""What pictures are ranked by, as a person asks for it: clip, likelihood, published, or clip=1,likelihood=0.5."""
+"""What pictures are ranked by, as a person asks for it: clip, likelihood, probability, or a mix."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from dalle_jax.sampling.drawer import Drawer
 from dalle_jax.sampling.rankers import Weighted
 
 PUBLISHED = "published"  # a CLIP of others, converted
-KNOWN = {"clip": "CLIP", "likelihood": "likelihood", PUBLISHED: "the published CLIP"}
+KNOWN = {"clip": "CLIP", "likelihood": "likelihood", "probability": "probability", PUBLISHED: "the published CLIP"}
 
 
 def parse(text: str) -> dict[str, float]:
@@ -53,7 +53,7 @@ def rankers(drawer: Drawer, asked: Mapping[str, float] | None, captions: Sequenc
     return drawer.rankers()
   if "clip" in asked and drawer.clip is None:
     raise UserError("--rank clip: no CLIP is trained in this run; train its stage, or take --rank likelihood")
-  known = {**drawer.rankers(), "likelihood": Weighted(ranker=drawer.own_likelihood())}
+  known = {**drawer.rankers(), **{name: Weighted(ranker=ranker) for name, ranker in drawer.own().items()}}
   if PUBLISHED in asked:
     if drawer.published is None:
       raise UserError(f"--rank {PUBLISHED}: by which CLIP? Name what `dalle convert` made of one, --clip DIR")
