@@ -31,6 +31,7 @@ from dalle_jax.errors import UserError
 from dalle_jax.experiment import load
 from dalle_jax.models import dvae
 from dalle_jax.sampling import draws
+from dalle_jax.sampling.rankers import mix
 from dalle_jax.training import lease, metrics
 from dalle_jax.training.checkpoint import Checkpoints
 from dalle_jax.workdir import Workdir
@@ -286,7 +287,11 @@ def test_the_page_on_drawing_does_what_it_shows(whole):
   assert "runs/demo" in code
   seen = {}
   exec(compile(code.replace("runs/demo", str(whole[0])), "sampling.md", "exec"), seen)
-  assert len(seen["circle"].images_KHWC) == len(seen["by_own"].images_KHWC) == 8
+  assert len(seen["circle"].images_KHWC) == len(seen["mixed"].images_KHWC) == 8
+  by = seen["mixed"].by_ranker
+  assert set(by) == {"clip", "own"}
+  expected = mix(by, {"clip": 1.0, "own": 0.5})
+  np.testing.assert_allclose(seen["mixed"].scores_N, expected, atol=1e-6)
   assert (seen["rest"].codes_NP[:, :8] == seen["sampler"].encode(seen["likely"].images_KHWC).reshape(-1)[:8]).all()
 
 

@@ -57,15 +57,15 @@ class Sampler:
     picture_HWC: UInt8[np.ndarray, "H W 3"] | None = None,
     part: Part | None = None,
     against: str | None = None,
-    rankers: Mapping[str, Ranker] | None = None,
+    rankers: Mapping[str, Ranker | Weighted] | None = None,
     progress: Callable[[int], object] | None = None,
   ) -> list[Drawn]:
     """Draws `num` pictures of each caption; the pictures of the `keep` best, or all, come back, the best first.
 
     picture_HWC: as large as the dVAE's, of which `part` is given and the rest is drawn; against: a caption that
-    guidance leads away from; rankers: by any name, all with weight 1; CLIP where one is trained if None, none if empty;
-    progress: told how many pictures each batch brought. Raises UserError for a caption without a word, one of the two
-    of picture and part alone, a picture that is not uint8, or numbers that can't be.
+    guidance leads away from; rankers: by any name, with weight 1 if none is said; CLIP where one is trained if None,
+    none if empty; progress: told how many pictures each batch brought. Raises UserError for a caption without a word,
+    one of the two of picture and part alone, a picture that is not uint8, or numbers that can't be.
     """
     if isinstance(captions, str) or not captions:
       raise UserError(f"got the captions {captions!r}, wanted a list with at least one")
@@ -86,7 +86,7 @@ class Sampler:
       sampling=sampling,
       given_CP=given_CP,
       against_CT=None if against is None else np.tile(self._ids([against]), (len(captions), 1)),
-      rankers=None if rankers is None else {name: Weighted(ranker=ranker) for name, ranker in rankers.items()},
+      rankers=None if rankers is None else {name: _weighted(each) for name, each in rankers.items()},
       progress=progress,
     )
     return list(drawn)
@@ -106,3 +106,7 @@ class Sampler:
 
   def _ids(self, captions: Sequence[str]) -> Int[np.ndarray, "C T"]:
     return np.stack([typed_ids(self.tokenizer, caption, strict=False, say=lambda line: None) for caption in captions])
+
+
+def _weighted(ranker: Ranker | Weighted) -> Weighted:
+  return ranker if isinstance(ranker, Weighted) else Weighted(ranker=ranker)

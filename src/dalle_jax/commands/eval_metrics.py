@@ -42,7 +42,7 @@ class Flags:
   best_of: int = 1
   """Samples of each caption, of which the best is taken."""
   rank: str | None = None
-  """What chooses it: clip, likelihood, probability, published (--clip's), or a mix such as clip=1,probability=1."""
+  """What chooses it: clip, likelihood, probability, published (--clip's), or a mix such as clip=1,probability=0.5."""
   temperature: float = 1.0
   """0 takes the most likely token each time."""
   top_k: int = 0

@@ -11,7 +11,7 @@ usage: dalle eval WORKDIR --stage STAGE | --metrics NAME ...     figures with th
        dalle eval WORKDIR --human-sheet OTHER --captions FILE --out DIR ...     as dalle human make WORKDIR OTHER ...
        dalle eval WORKDIR [--data DIR] [--split NAME] [--captions 250] [--samples 32] [--seed 0]
        [--temperature 1 --top-k 0 --top-p 1 --guidance 1]
-       [--rank clip probability clip=1,probability=1] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
+       [--rank clip probability clip=1,probability=0.5] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
 
 Prints a table, and writes WORKDIR/evaluation.json and WORKDIR/index.html.
 """

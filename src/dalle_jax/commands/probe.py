@@ -12,7 +12,7 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle probe WORKDIR SUITE ... [--limit 12] [--num 512 --keep 32] [--seed 0] [--out DIR] [--batch 256]
                    [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--image-prompt PICTURE [--rows N]]
-                   [--rank clip|likelihood|probability|clip=1,probability=1] [--clip DIR]
+                   [--rank clip|likelihood|probability|clip=1,probability=0.5] [--clip DIR]
                    [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
        dalle probe WORKDIR SUITE ... --drawn DIR [--keep 32] [--rank ...] [--out DIR]
        dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64] [--mesh.data -1 ...]

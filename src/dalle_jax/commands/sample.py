@@ -11,7 +11,7 @@ from dalle_jax.errors import UserError
 USAGE = """\
 usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--strict]
                     [--num 64 --keep 8 --temperature 1 --top-k 0 --top-p 1 --guidance 1 [--against "a caption"]]
-                    [--rank clip|likelihood|probability|clip=1,probability=1] [--clip DIR] [--seed 0]
+                    [--rank clip|likelihood|probability|clip=1,probability=0.5] [--clip DIR] [--seed 0]
                     [--out DIR] [--attention] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
        dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
