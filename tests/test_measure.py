@@ -99,10 +99,10 @@ def test_every_figure_says_how_it_was_made(whole):
       assert about["sampling"]["guidance"] == float(each.figure.setting.removeprefix("guidance="))
       assert about["best of"] == 2
       assert about["captions"] == {"drawn": 8, "chosen by": "seed"}
+      assert set(about["checkpoints"]) == {"dvae", "transformer"}
     if each.figure.metric == "r_precision":  # whose rivals are drawn by the seed, of real pictures too
       assert about["seed"] == 0
       assert about["caption"] == "the first"
-      assert set(about["checkpoints"]) == {"dvae", "transformer"}
     if each.figure.metric in ("fd_clip", "clip_score", "r_precision"):
       assert about["clip"]["network"] == "the run's own CLIP"
       assert len(about["clip"]["sha256"]) == 64
@@ -203,6 +203,7 @@ def test_a_mesh_measures_what_one_device_measures(place, whole, tmp_path):
     (["--metrics", "composition", "--rank", "clip"], "got --rank clip with one sample a caption: add --best-of 32"),
     (["--metrics", "composition", "--split", "dev"], "the data has no split 'dev'"),
     (["--metrics", "psnr", "--stage", "vae"], "got --stage vae; "),
+    (["--stage", "dvae", "--seed", "-1"], "got --seed -1, wanted 0 to"),
     (["--stage", "clip"], "got --stage clip, which is a CLIP: its figures are --metrics fd_clip"),
     (["--metrics", "fid", "--inception", "nowhere"], "no Inception weights at nowhere"),
     (["--metrics", "psnr", "--exclude", "nowhere.json"], "cannot read nowhere.json"),

@@ -75,10 +75,10 @@ def drawer(workdir: Workdir, batch: int = 256, shape: MeshShape | None = None, c
   return ranked_by(draws, published.clip(clip, devices, batch)) if clip else draws
 
 
-def ranked_by(drawer: Drawer, clip: Clip) -> Drawer:
+def ranked_by(draws: Drawer, clip: Clip) -> Drawer:
   """The drawer with a published CLIP among what may rank."""
-  judges = {**drawer.judges, ranking.PUBLISHED: clip.digest}
-  return dataclasses.replace(drawer, judges=judges, published=functools.partial(PublishedCosine, clip))
+  judges = {**draws.judges, ranking.PUBLISHED: metric_protocol.identity(clip.about())}
+  return dataclasses.replace(draws, judges=judges, published=functools.partial(PublishedCosine, clip))
 
 
 def made_by(workdir: Workdir, stages: Mapping[str, Trained]) -> dict[str, Any]:

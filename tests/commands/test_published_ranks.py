@@ -1,5 +1,6 @@
 """A published CLIP, converted, chooses among what runs draw: `dalle sample`, `dalle probe`, `dalle eval --metrics`."""
 
+import dataclasses
 import json
 
 import converted_clip
@@ -44,7 +45,8 @@ def test_it_ranks_what_is_drawn_and_what_was_drawn(place, tmp_path):
   dalle("sample", place / "run", *CAPTIONS, "--num", 5, "--keep", 2, "--clip", place / "clip/out", "--out", tmp_path)
   found = draws.read(tmp_path)
   assert list(found.scores) == ["published"]
-  assert found.judges == {"published": published.clip(place / "clip/out").digest}
+  clip = published.clip(place / "clip/out")
+  assert set(found.judges) == {"published"}
   expected = cosines(place, found)
   assert np.ptp(expected, axis=1).min() > 1e-3
   assert np.abs(expected[0] - expected[1]).max() > 1e-3
@@ -53,12 +55,19 @@ def test_it_ranks_what_is_drawn_and_what_was_drawn(place, tmp_path):
   kept = [[line["sample"] for line in lines if line["caption"] == caption] for caption in CAPTIONS]
   assert kept == np.argsort(-expected, axis=1)[:, :2].tolist()
   assert {line["ranked by"] for line in lines} == {"the published CLIP"}
-  # Its scores are kept, and the run's own CLIP's come beside them.
+  # Its scores are kept, and the run's own CLIP's come beside them. Of another CLIP of the same arrays they are not.
+  draws.write(tmp_path, dataclasses.replace(found, scores={"published": found.scores["published"] + 1}))
   again = ("sample", place / "run", "--drawn", tmp_path, "--keep", 1, "--clip", place / "clip/out")
   dalle(*again, "--rank", "published=1,clip=0.5")
   both = draws.read(tmp_path)
   assert set(both.scores) == {"published", "clip"}
-  np.testing.assert_array_equal(both.scores["published"], found.scores["published"])
+  np.testing.assert_array_equal(both.scores["published"], found.scores["published"] + 1)
+  stack = dataclasses.replace(clip.model.vision.stack, quick_gelu=not clip.model.vision.stack.quick_gelu)
+  vision = dataclasses.replace(clip.model.vision, stack=stack)
+  other = dataclasses.replace(clip, model=dataclasses.replace(clip.model, vision=vision))
+  drawer = evaluate.drawer(tiny_run.Workdir.open(place / "run"))
+  ours, theirs = (evaluate.ranked_by(drawer, each).judges["published"] for each in (clip, other))
+  assert ours == found.judges["published"] != theirs
 
 
 @pytest.mark.slow
@@ -97,7 +106,7 @@ def test_it_chooses_what_is_measured_and_the_protocol_says_so(place, tmp_path):
   [
     (["sample", "RUN", "a cat", "--rank", "published"], "--rank published: by which CLIP? Name what `dalle convert`"),
     (["sample", "RUN", "a cat", "--rank", "clip", "--clip", "CLIP"], "which --rank published alone reads"),
-    (["sample", "RUN", "a cat", "--clip", "nowhere"], "nowhere"),
+    (["sample", "RUN", "a cat", "--clip", "nowhere"], "nowhere holds no converted CLIP: `dalle convert"),
     (["sample", "RUN", "a cat", "--clip", ""], "--clip"),
     (["probe", "RUN", "shape", "--rank", "published"], "--rank published: by which CLIP?"),
     (["probe", "RUN", "shape", "--rank", "likelihood", "--clip", "CLIP"], "which --rank published alone reads"),

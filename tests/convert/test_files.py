@@ -104,6 +104,9 @@ def test_a_folder_of_hugging_face_is_read_from_one_file_or_from_several(tmp_path
   [
     ("{", "is no index of weights"),
     ("[]", "is no index of weights"),
+    ('{"weight_map": []}', "is no index of weights"),
+    ('{"weight_map": {"w": ["w.bin"]}}', "is no index of weights"),
+    ('{"weight_map": {"w": 3}}', "which is not in its folder"),
     ('{"weight_map": {"w": "../w.bin"}}', "which is not in its folder"),
     ('{"weight_map": {"w": "/etc/passwd"}}', "which is not in its folder"),
     ('{"weight_map": {"w": "gone.bin"}}', "no file"),

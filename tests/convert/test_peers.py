@@ -124,6 +124,8 @@ def test_a_version_that_is_asked_for_is_taken_whatever_the_masks_are():
   assert not read_rudalle(arrays, version=None)[0].wraps
   assert read_rudalle(arrays, version=2)[0].wraps
   assert read_rudalle({**arrays, "transformer.row_mask": np.zeros((1, 1))}, version=3)[0].carried == TEXT
+  with pytest.raises(UserError, match="got version 4 of ruDALL-E, wanted 2 or 3"):
+    read_rudalle(arrays, version=4)
 
 
 def test_a_version_that_is_asked_for_is_a_kind(monkeypatch):

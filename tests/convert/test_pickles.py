@@ -34,6 +34,13 @@ def test_plain_values_are_python_s_own_of_every_protocol(protocol):
   assert found["a"] is found["b"][0]
 
 
+@pytest.mark.parametrize("protocol", [4, 5])  # in which a set is an operation and no name
+def test_keys_that_name_no_weights_are_kept_apart(protocol):
+  found = read(pickle.dumps({(0, 1): "a", frozenset({2}): "b", "c": "d"}, protocol=protocol))
+  assert sorted(found.values()) == ["a", "b", "d"]
+  assert found["c"] == "d"
+
+
 def test_ordered_dicts_are_dicts():
   assert read(pickle.dumps(collections.OrderedDict(a=1, b=2), 2)) == {"a": 1, "b": 2}
 

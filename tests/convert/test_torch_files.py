@@ -123,10 +123,11 @@ BESIDE = {
 }
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("what", BESIDE)
-def test_what_trainers_keep_beside_weights_is_passed_over(tmp_path, what):
-  # In Python 3's protocol 2, torch.save's, where int is __builtin__.long, str is __builtin__.unicode.
-  beside = pickletools.optimize(pickle.dumps(BESIDE[what], protocol=2))[2:-1]
+def test_what_trainers_keep_beside_weights_is_passed_over(tmp_path, what, protocol):
+  # In Python 3's protocol 2, torch.save's, int is __builtin__.long and str __builtin__.unicode.
+  beside = pickletools.optimize(pickle.dumps(BESIDE[what], protocol=protocol))[2:-1]
   data = program(mapping({"hyper_parameters": beside, "state_dict": mapping({"w": tensor()})}))
   assert list(arrays(tmp_path, as_zip(data, {"0": numbers().tobytes()}))) == ["w"]
 

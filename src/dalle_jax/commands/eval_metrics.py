@@ -101,8 +101,6 @@ def run(directory: str, argv: list[str]) -> int:
   )
   workdir = Workdir.open(directory)
   metrics = given.metrics or asked.of_stage(workdir.experiment(), given.stage, inception=bool(given.inception))
-  if not given.metrics and "psnr" in metrics and "rfid" not in metrics:
-    print(f"rfid is left out: it wants --inception {INCEPTION.file}, to be had at {INCEPTION.url}", file=sys.stderr)
   wanted = asked.Asked(
     metrics=metrics,
     stage=given.stage,
@@ -120,6 +118,8 @@ def run(directory: str, argv: list[str]) -> int:
     references=given.reference,
     exclude=given.exclude,
   )
+  if not given.metrics and "psnr" in metrics and "rfid" not in metrics:
+    print(f"rfid is left out: it wants --inception {INCEPTION.file}, to be had at {INCEPTION.url}", file=sys.stderr)
   with progress.shown() as tell:
     done = measure.measure(
       workdir,

@@ -14,7 +14,7 @@ usage: dalle probe WORKDIR SUITE ... [--limit 12] [--num 512 --keep 32] [--seed 
                    [--temperature 1 --top-k 0 --top-p 1 --guidance 1] [--image-prompt PICTURE [--rows N]]
                    [--rank clip|likelihood|probability|clip=1,probability=0.5] [--clip DIR]
                    [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
-       dalle probe WORKDIR SUITE ... --drawn DIR [--keep 32] [--rank ...] [--out DIR]
+       dalle probe WORKDIR SUITE ... --drawn DIR [--keep 32] [--rank ...] [--clip DIR] [--out DIR]
        dalle probe WORKDIR raven [--items 12] [--seed 0] [--out DIR] [--batch 64] [--mesh.data -1 ...]
        dalle probe --list
 
@@ -110,7 +110,7 @@ def run(argv: list[str]) -> int:
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = ranking.asked(given.rank, given.clip)
+  rank_by = ranking.asked_for(given.rank, given.clip)
   picture = None
   if given.image_prompt is not None:
     image_HWC = prompts.read_picture(given.image_prompt)
@@ -151,7 +151,7 @@ def _again(given: Flags, directory: str, names: Sequence[str], rest: Sequence[st
   known = ("--drawn", "--keep", "--rank", "--clip", "--out", "--batch", *MESH)
   if drawing := [flag for flag in flags if flag not in known]:
     raise UserError(f"--drawn draws nothing, so {drawing[0]} would not be read: leave it out, or leave out --drawn")
-  rank_by = ranking.asked(given.rank, given.clip)
+  rank_by = ranking.asked_for(given.rank, given.clip)
   suites, workdir = _drawn_suites(names, given.drawn), Workdir.open(directory)
   with progress.shown() as tell:
     page = probe_again.again(

@@ -14,7 +14,7 @@ usage: dalle sample WORKDIR ["a caption" "another" ...] [--captions FILE] [--str
                     [--rank clip|likelihood|probability|clip=1,probability=0.5] [--clip DIR] [--seed 0]
                     [--out DIR] [--attention] [--batch 256] [--mesh.data -1 --mesh.fsdp 1 --mesh.model 1]
                     [--image-prompt PICTURE (--rows 15 [--crop-first] | --region TOP,LEFT,BOTTOM,RIGHT) [--two-panels]]
-       dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--out DIR]
+       dalle sample WORKDIR --drawn DIR [--keep 8] [--rank ...] [--clip DIR] [--out DIR]
 
 Draws --num pictures of each caption, ranks them by CLIP and writes the --keep best as PNGs, a sheet and a page of HTML.
 --clip names a published CLIP, converted (`dalle convert`), which ranks in place of the run's own.
@@ -98,7 +98,7 @@ def run(argv: list[str]) -> int:
   sampling = SamplingConfig(
     temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p, guidance=given.guidance
   )
-  rank_by = ranking.asked(given.rank, given.clip)
+  rank_by = ranking.asked_for(given.rank, given.clip)
   if given.drawn is not None:
     return _again(given, directory, captions, rest, rank_by)
   captions += _captions(given.captions)

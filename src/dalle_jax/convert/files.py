@@ -141,11 +141,13 @@ def _from_folder(folder: Path) -> dict[str, np.ndarray]:
   )
 
 
-def _named_in(index: Path) -> dict[str, str]:
+def _named_in(index: Path) -> dict[str, Any]:
   """The file of each array, as an index tells."""
   try:
-    return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-  except (ValueError, KeyError, TypeError, OSError) as error:
+    told = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    set(told.values())  # what can't be the name of a file has no hash
+    return told
+  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
     raise UserError(f"{index} is no index of weights: it wants a weight_map of names to files") from error
 
 

@@ -41,6 +41,8 @@ def read(
   names = Names({name: array for name, array in arrays.items() if name.removeprefix(OWNER) not in MASKS})
   sizes = _config(names, heads)
   versions = {2: dataclasses.replace(sizes, carried=sizes.text + 1, wraps=True), 3: sizes}
+  if version not in (None, *versions):
+    raise UserError(f"got version {version} of ruDALL-E, wanted 2 or 3")
   cfg = _by_masks(versions, masks) if version is None else versions[version]
   d = cfg.width
   params = {

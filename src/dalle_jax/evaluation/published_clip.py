@@ -7,17 +7,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL
 from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt8
 
-from dalle_jax import sharding
+from dalle_jax import config, sharding
 from dalle_jax.data import clip_vocabulary
 from dalle_jax.data.clip_bpe import ClipTokenizer
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import clip_pixels
+from dalle_jax.evaluation.metrics import protocol
 from dalle_jax.models import openai_clip
 from dalle_jax.sampling.devices import Devices
 from dalle_jax.sampling.rankers import Candidates
@@ -48,6 +51,16 @@ class Clip:
     if self.devices.mesh is None:
       return jax.tree.map(jnp.asarray, self.params)
     return jax.device_put(self.params, sharding.replicated(self.devices.mesh))
+
+  def about(self) -> dict[str, Any]:
+    """What a protocol tells of it."""
+    return {
+      "network": "CLIP",
+      "sha256": self.digest,
+      "config": protocol.identity({"config": config.to_dict(self.model)}),  # of which GELU it is, no array tells
+      "vocabulary": protocol.identity({"ids": dict(self.tokenizer.vocabulary.ids)}),
+      "pixels": f"short side by bicubic of Pillow {PIL.__version__}",
+    }
 
   def embed_images(self, images_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B E"]:
     """Unit vectors of pictures, whose middles are looked at (`clip_pixels`)."""

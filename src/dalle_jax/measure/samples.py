@@ -146,7 +146,8 @@ def _rankers(run: Run, drawer: Drawer, setting: Setting, captions: Sequence[str]
   found = ranking.rankers(drawer, ranking.parse(run.asked.rank) if run.asked.rank else None, captions)
   if not found:
     raise UserError(
-      f"the best of {setting.best_of} has to be chosen by something, and no CLIP is trained: --rank likelihood"
+      f"the best of {setting.best_of} has to be chosen by something, and no CLIP is trained: --rank probability, or "
+      "--rank published --clip DIR"
     )
   return found
 
@@ -157,7 +158,7 @@ def _setting_facts(run: Run, drawer: Drawer, setting: Setting, rows_N: Int[np.nd
   if clip and "clip" in chosen:
     ranked |= {"clip": clip[1].digest, "model": model_digest(clip[1])}
   if ranking.PUBLISHED in chosen:
-    ranked |= {ranking.PUBLISHED: seeing.published_facts(run.published_clip)}
+    ranked |= {ranking.PUBLISHED: run.published_clip.about()}
   return {
     "captions": {"drawn": len(rows_N), "chosen by": "seed" if len(rows_N) < len(run) else "all"},
     "sampling": dataclasses.asdict(setting.sampling),

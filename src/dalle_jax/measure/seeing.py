@@ -2,21 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
-import PIL
 from jaxtyping import Float, UInt8
 
-from dalle_jax import config, draw, reference, sharding
+from dalle_jax import draw, reference, sharding
 from dalle_jax.convert.published import CLIP, CLIP_WORDS, INCEPTION
 from dalle_jax.errors import UserError
 from dalle_jax.evaluation import exclusion, features
 from dalle_jax.evaluation import reference as statistics
-from dalle_jax.evaluation.metrics import protocol
 from dalle_jax.evaluation.metrics.networks import Contrastive, Features, Networks
-from dalle_jax.evaluation.published_clip import Clip
 from dalle_jax.evaluation.reference import Reference
 from dalle_jax.evaluation.report import Trained
 from dalle_jax.evaluation.resize import named
@@ -143,15 +139,4 @@ def _own(run: Run, stage: Trained) -> Contrastive:
 
 def _published(run: Run) -> Contrastive:
   clip = run.published_clip
-  return Contrastive(about=published_facts(clip), pictures=clip.embed_images, captions=clip.embed_texts)
-
-
-def published_facts(clip: Clip) -> dict[str, Any]:
-  """What a protocol tells of a published CLIP."""
-  return {
-    "network": "CLIP",
-    "sha256": clip.digest,
-    "config": protocol.identity({"config": config.to_dict(clip.model)}),  # of which GELU it is, no array tells
-    "vocabulary": protocol.identity({"ids": dict(clip.tokenizer.vocabulary.ids)}),
-    "pixels": f"short side by bicubic of Pillow {PIL.__version__}",
-  }
+  return Contrastive(about=clip.about(), pictures=clip.embed_images, captions=clip.embed_texts)

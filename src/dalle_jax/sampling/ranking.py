@@ -15,12 +15,12 @@ KNOWN = {"clip": "CLIP", "likelihood": "likelihood", "probability": "probability
 
 
 def parse(text: str) -> dict[str, float]:
-  """Weights by ranker: of one that is `KNOWN`, or a mix such as clip=1,likelihood=0.5. Raises UserError else."""
+  """Weights by ranker: of one that is `KNOWN`, or a mix such as clip=1,probability=0.5. Raises UserError else."""
   weights: dict[str, float] = {}
   for part in text.split(","):
     name, _, number = part.partition("=")
     if name not in KNOWN or name in weights:
-      raise UserError(f"got --rank {text}, wanted one of {', '.join(KNOWN)}, or a mix: clip=1,likelihood=0.5")
+      raise UserError(f"got --rank {text}, wanted one of {', '.join(KNOWN)}, or a mix: clip=1,probability=0.5")
     try:
       weights[name] = float(number) if number else 1.0
     except ValueError as error:
@@ -30,7 +30,7 @@ def parse(text: str) -> dict[str, float]:
   return weights
 
 
-def asked(text: str | None, clip: Path | None) -> dict[str, float] | None:
+def asked_for(text: str | None, clip: Path | None) -> dict[str, float] | None:
   """Weights by ranker; a published CLIP's, where its directory `clip` is named and nothing is said; else None.
 
   Raises UserError where one is named that does not rank.
@@ -52,7 +52,9 @@ def rankers(drawer: Drawer, asked: Mapping[str, float] | None, captions: Sequenc
   if asked is None:
     return drawer.rankers()
   if "clip" in asked and drawer.clip is None:
-    raise UserError("--rank clip: no CLIP is trained in this run; train its stage, or take --rank likelihood")
+    raise UserError(
+      "--rank clip: this run has no trained CLIP; train its stage, take --rank probability, or a published one, --clip DIR"
+    )
   known = {**drawer.rankers(), **{name: Weighted(ranker=ranker) for name, ranker in drawer.own().items()}}
   if PUBLISHED in asked:
     if drawer.published is None:
