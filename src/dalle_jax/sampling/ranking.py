@@ -53,7 +53,7 @@ def rankers(drawer: Drawer, asked: Mapping[str, float] | None, captions: Sequenc
     return drawer.rankers()
   if "clip" in asked and drawer.clip is None:
     raise UserError(
-      "--rank clip: this run has no trained CLIP; train its stage, take --rank probability, or a published one, --clip DIR"
+      "--rank clip: this run has no trained CLIP; train its stage, or take --rank probability, or --clip DIR"
     )
   known = {**drawer.rankers(), **{name: Weighted(ranker=ranker) for name, ranker in drawer.own().items()}}
   if PUBLISHED in asked:
