@@ -1,6 +1,6 @@
 """minDALL-E's and ruDALL-E's transformers against their own programs, with random weights and small sizes.
 
-Weights go the way of a user's: the official module's state dict, saved and loaded by torch, read by our converter.
+Weights go the way of a user's: saved by torch as the project saves them, found by our reader, read by our converter.
 """
 
 import dataclasses
