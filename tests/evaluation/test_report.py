@@ -187,7 +187,7 @@ def test_one_draw_is_ranked_in_every_way_that_is_asked_for(stages, judged, judge
 
 def test_a_ranking_that_nothing_can_give_is_refused(stages, judged_data):
   for names, rank, says in (
-    (("dvae", "transformer"), "clip", "no CLIP is trained"),
+    (("dvae", "transformer"), "clip", "has no trained CLIP"),
     (("dvae",), "likelihood", "nothing that draws is trained"),
   ):
     protocol = dataclasses.replace(PROTOCOL, rank=(rank,))
