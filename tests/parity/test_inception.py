@@ -2,14 +2,15 @@
 
 import functools
 import warnings
-from unittest import mock
 
 import jax
 import numpy as np
 import official
+import official_inception
 import pytest
 import random_weights
 import scipy.linalg
+from official_inception import DIMS, as_pytorch_fid, pictures
 
 from dalle_jax import cli
 from dalle_jax import reference as made
@@ -20,43 +21,17 @@ from dalle_jax.models import inception
 pytestmark = pytest.mark.parity
 
 FEATURES = 1e-4  # max|a - b| / max|b|
-GAIN = 1.25  # of the random kernels: with it activations neither grow nor vanish over the network's depth
-DIMS = (64, 192, 768, 2048)
 SQRTM = scipy.linalg.sqrtm
 
 
 @pytest.fixture(scope="module")
 def network():
-  """pytorch-fid's network with random weights, and its state dict as arrays."""
-  module, torch = official.load("pytorch_fid.inception"), official.load("torch")
-  download = mock.patch.object(module, "load_state_dict_from_url", return_value={})
-  with download, mock.patch.object(torch.nn.Module, "load_state_dict"):
-    net = module.fid_inception_v3()
-  random_weights.fill(net, seed=7, gain=GAIN)
-  return net.eval()
+  return official_inception.network()
 
 
 @pytest.fixture(scope="module")
 def converted(network):
   return converter.read({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-
-
-def as_pytorch_fid(network, dims, resized=False):
-  """pytorch-fid's own model of features, one output for each of `dims`."""
-  module = official.load("pytorch_fid.inception")
-  blocks = [module.InceptionV3.BLOCK_INDEX_BY_DIM[dim] for dim in dims]
-  with mock.patch.object(module, "fid_inception_v3", return_value=network):
-    return module.InceptionV3(blocks, resize_input=not resized).eval()
-
-
-def pictures(rng, count, height, width, contrast=1.0):
-  """Random smooth pictures: a few waves of each channel, so that neighbours are alike as in photographs."""
-  y, x = np.mgrid[:height, :width] / max(height, width)
-  images = []
-  for _ in range(count):
-    waves = [np.sin(2 * np.pi * (a * x + b * y) + c) for a, b, c in rng.uniform(-4, 4, (3, 3))]
-    images.append(127.5 + 127.5 * contrast * np.stack(waves, axis=-1) * rng.uniform(0.3, 1))
-  return np.stack(images).round().astype(np.uint8)
 
 
 def test_features_are_pytorch_fids_at_each_dim(network, converted):

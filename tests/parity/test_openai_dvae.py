@@ -1,14 +1,15 @@
 """OpenAI's published dVAE, its own modules with random weights, beside ours with the same weights converted."""
 
 import json
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import official
+import official_dvae
 import pytest
 import random_weights
+from official_dvae import BLOCKS, CODE_DIM, HIDDEN, VOCAB, theirs
 
 from dalle_jax import cli
 from dalle_jax.convert import weights
@@ -17,30 +18,12 @@ from dalle_jax.models import dvae
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-4
-HIDDEN, VOCAB, CODE_DIM, BLOCKS, SIDE = 64, 512, 16, 2, 64
+SIDE = 64
 
 
 @pytest.fixture(scope="module")
 def modules():
-  """OpenAI's encoder and decoder in the smallest sizes that their classes take."""
-  import torch
-
-  torch.set_num_threads(1)  # small convolutions are quickest so, and other tests share the cores
-  encoder, decoder = official.load("dall_e.encoder"), official.load("dall_e.decoder")
-  sizes = {"n_hid": HIDDEN, "n_blk_per_group": BLOCKS, "vocab_size": VOCAB}
-  made = {"encoder": encoder.Encoder(**sizes), "decoder": decoder.Decoder(n_init=CODE_DIM, **sizes)}
-  for seed, module in enumerate(made.values()):
-    random_weights.fill(module, seed=seed, gain=4.0, scales=scales(module))
-  return made
-
-
-def scales(module):
-  """Deviations with which each tensor matters: a branch counts 1/64, so it gains what the way around it does not."""
-  biases = (
-    {r"id_path\.b": 0.5} | {rf"res_path\.conv_{i}\.b": 2.0**i for i in (1, 2, 3)} | {r"res_path\.conv_4\.b": 32.0}
-  )
-  plain = [name for name in module.state_dict() if name.endswith(("id_path.w", "output.conv.w"))]
-  return biases | {re.escape(name): module.state_dict()[name][0].numel() ** -0.5 for name in plain}
+  return official_dvae.modules()
 
 
 @pytest.fixture(scope="module", params=["zip", "legacy", "state dicts"])
@@ -61,14 +44,6 @@ def pictures():
   """Squares of the brightest colours, so that many codes come up."""
   small_BhwC = 255 * np.random.default_rng(3).integers(0, 2, (4, SIDE // 4, SIDE // 4, 3), np.uint8)
   return small_BhwC.repeat(4, axis=1).repeat(4, axis=2)
-
-
-def theirs(module, x_BHWC):
-  """Their output, channels last."""
-  import torch
-
-  with torch.no_grad():
-    return module(torch.from_numpy(np.ascontiguousarray(x_BHWC.transpose(0, 3, 1, 2)))).numpy().transpose(0, 2, 3, 1)
 
 
 def mapped(images_BHWC):

@@ -11,10 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import official
-import official_vqgan
 import pytest
 import random_weights
 import vqgan_jax
+from small_vqgans import (
+  EMBEDDINGS,
+  OFFICIAL,
+  WIDTH,
+  codebook,
+  filled,
+  gumbel,
+  outputs,
+  pictures,
+  rudalle,
+  sizes,
+  to_numpy,
+  to_torch,
+  vq,
+)
 
 from dalle_jax.convert import dalle_mini, files
 from dalle_jax.convert import vqgan as taming
@@ -24,11 +38,6 @@ from dalle_jax.models import vqgan
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-4
-# Two channels a group of normalisation: with one, the bias of the convolution before it would be taken off again.
-WIDTH = 64
-LOSS = {"target": "taming.modules.losses.vqperceptual.DummyLoss"}
-DUMMY_SCHEDULE = {"target": "taming.modules.losses.vqperceptual.DummyLoss"}
-EMBEDDINGS = {r"embed": 1.0}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,57 +50,11 @@ def one_thread():
   torch.set_num_threads(before)
 
 
-def sizes(multiples, blocks, image, attention, latent=32, width=WIDTH):
-  return {
-    "double_z": False,
-    "z_channels": latent,
-    "resolution": image,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": width,
-    "ch_mult": list(multiples),
-    "num_res_blocks": blocks,
-    "attn_resolutions": list(attention),
-    "dropout": 0.0,
-  }
-
-
-SHALLOW = sizes((1, 2), 2, 16, (8,))
-F8 = sizes((1, 1, 2, 2), 1, 16, (2, 4))
-F16 = sizes((1, 1, 2, 2, 3), 1, 32, (2,))
-
-
-def vq(dd, vocab=200, code_dim=24):
-  return official_vqgan.taming().VQModel(ddconfig=dd, lossconfig=LOSS, n_embed=vocab, embed_dim=code_dim).eval()
-
-
-def gumbel(dd, vocab=200):
-  module = official_vqgan.taming().GumbelVQ
-  code_dim = dd["z_channels"]  # its logits are made of as many channels as its latents have
-  return module(dd, LOSS, vocab, code_dim, temperature_scheduler_config=DUMMY_SCHEDULE).eval()
-
-
-def rudalle(dd, vocab=200):
-  omegaconf = official.load("omegaconf")
-  params = {"ddconfig": dd, "n_embed": vocab, "embed_dim": dd["z_channels"], "kl_weight": 1e-8}
-  return official_vqgan.rudalle().VQGanGumbelVAE(omegaconf.OmegaConf.create({"model": {"params": params}})).eval()
-
-
-OFFICIAL = {
-  "vq": (vq, SHALLOW),
-  "vq-f8": (vq, F8),
-  "vq-f16": (vq, F16),
-  "gumbel-f8": (gumbel, F8),
-  "rudalle": (rudalle, F8),
-}
-
-
 @functools.cache
 def drawn(name):
   """An official module with random weights, and ours of the file that its project would write."""
   make, dd = OFFICIAL[name]
-  theirs = make(dd)
-  random_weights.fill(theirs, gain=1.5, scales=EMBEDDINGS)
+  theirs = filled(name)
   saved = theirs.state_dict() if make is rudalle else official.trained(theirs)
   arrays = official.read_back(saved, "last.ckpt")
   assert set(arrays) == set(theirs.state_dict())
@@ -100,36 +63,8 @@ def drawn(name):
   return theirs, *taming.read(arrays, image=dd["resolution"])
 
 
-def pictures(count, side, seed=0):
-  return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
-def to_torch(x_BHWC):
-  return official.load("torch").from_numpy(np.asarray(x_BHWC).transpose(0, 3, 1, 2).copy())
-
-
-def to_numpy(x_BCHW):
-  return x_BCHW.detach().numpy().transpose(0, 2, 3, 1)
-
-
 def apply(cfg, params, x, method):
   return jax.jit(lambda params, x: vqgan.Vqgan(cfg).apply({"params": params}, x, method=method))(params, jnp.asarray(x))
-
-
-def codebook(inner):
-  quantize = inner.quantize
-  return quantize.embed if hasattr(quantize, "embed") else quantize.embedding
-
-
-def outputs(theirs, images, codes):
-  """Latents, the logits of the Gumbel variant, and what is decoded: as the official class computes them."""
-  torch = official.load("torch")
-  inner = getattr(theirs, "model", theirs)
-  with torch.no_grad():
-    z = inner.quant_conv(inner.encoder(to_torch(images).float() / 127.5 - 1))
-    scores = inner.quantize.proj(z) if hasattr(inner.quantize, "proj") else z
-    x = inner.decode(codebook(inner)(torch.from_numpy(codes)).permute(0, 3, 1, 2))
-  return z, scores, x
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

@@ -27,7 +27,7 @@ def draw(shapes, seed=0, gain=1.0, scales=None):
   the deviation 0.3.
   """
   rng = np.random.default_rng(seed)
-  return {name: drawn(rng, name, shape, gain, scales or {}) for name, shape in shapes.items()}
+  return {name: np.asarray(drawn(rng, name, shape, gain, scales or {})) for name, shape in shapes.items()}
 
 
 def drawn(rng, name, shape, gain, scales):
