@@ -12,8 +12,8 @@ EMOJI  ?= runs/demo-emoji
 
 # Tests run in two processes; the one that has none left takes some of the other's.
 SPREAD := -n 2 --dist worksteal --durations=30
-# What the fast tests compile runs for less time than LLVM would take to make it fast (as tests/support/quick.py).
-QUICK := --xla_backend_optimization_level=0
+# What the fast tests compile runs for less time than it would take to make it fast.
+QUICK = $$($(ENV)/bin/python tests/support/quick.py)
 # Slow ones are handed out by the file, whose fixtures are then set up once.
 SPREAD_FILES := -n 2 --dist loadfile --no-loadscope-reorder --durations=50
 # MINUTES=30: none is begun later, and what is left out is told.

@@ -1,5 +1,6 @@
 """Eight simulated CPU devices, and jax's own checks turned up, before anything imports jax."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,6 +12,8 @@ import pytest
 
 pytest_plugins = ["minutes"]
 
+# Traced programs are kept, and looking through all of them for garbage at every 700 new objects finds none.
+gc.set_threshold(50_000, 20, 50)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Frozen weights belong in arguments: closing over them in a jitted function is an error above 1 MB.
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)

@@ -1,6 +1,7 @@
 """Imports point down, run in no circle, and each heavy dependency has one door."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def sources():
   return {name.removesuffix(".__init__"): path.read_text() for path, name in names.items()}
 
 
+@functools.cache
 def imported(name, text, known):
   """The modules that a text imports, in functions too; a package where the name asked for is no module of it."""
   found = set()
@@ -125,7 +127,8 @@ def imported(name, text, known):
 
 
 def graph(texts):
-  found = {name: imported(name, text, texts) for name, text in texts.items()}
+  known = frozenset(texts)
+  found = {name: imported(name, text, known) for name, text in texts.items()}
   return {name: {target for target in targets if (name, target) not in ON_DEMAND} for name, targets in found.items()}
 
 

@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -124,13 +125,13 @@ def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
   Raises ValueError at once for a name that no rule has, and when called for a shape of another rank.
   """
   _check_names(names)
+  return functools.partial(_boxed, init, names)
 
-  def boxed_init(*args: Any, **kwargs: Any) -> nn.LogicallyPartitioned:
-    value = init(*args, **kwargs)
-    _check_rank(value, names)
-    return nn.LogicallyPartitioned(value, names)
 
-  return boxed_init
+def _boxed(init: Callable[..., Any], names: tuple[str | None, ...], *args: Any, **kwargs: Any) -> Any:
+  value = init(*args, **kwargs)
+  _check_rank(value, names)
+  return nn.LogicallyPartitioned(value, names)
 
 
 def constrain(x: Any, *names: str | None) -> Any:

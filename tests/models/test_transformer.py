@@ -28,6 +28,7 @@ def tiny(**changes):
   return transformer.Config(**(sizes | {"layers": 1, "mix": ("row",), "last": None} | changes))
 
 
+@functools.cache
 def shapes(cfg):
   return sharding.unbox(jax.eval_shape(TransformerNll(model=cfg).init, jax.random.key(0)))
 
@@ -35,7 +36,9 @@ def shapes(cfg):
 def drawn(cfg, scale=0.3):
   """Every parameter at random, so that heads, norms and positions all count."""
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), shapes(cfg))
+  return jax.tree.map(
+    lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), shapes(dataclasses.replace(cfg, attention="xla"))
+  )
 
 
 def tokens(cfg, batch=2, seed=0):
