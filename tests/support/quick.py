@@ -1,7 +1,7 @@
 """How the tests compile: their programs run for less time than they take to compile, so they are compiled in a hurry.
 
-As a program it prints the flags, for the Makefile. The commands that tests start take what one of them compiled from the
-others; to compile anew, remove COMPILED.
+As a program it prints the flags, for the Makefile. What one of the commands that tests start compiled the next one
+takes; to compile anew, remove COMPILED.
 """
 
 from importlib.metadata import version
