@@ -16,8 +16,8 @@ from dalle_jax.training.step import abstract_state, make_step
 ROOT = Path(__file__).parents[1] / "experiments"
 NAMES = golden.names(ROOT)
 ALL = [*NAMES, *golden.pack_names(ROOT)]
-# Their transformers are the one of 12b or 350m in other sizes.
-AS_12B = ("dalle_1b", "dalle_2b", "dalle_5b", "dalle_12b_v5e", "vqgan_f16")
+# The stages of the others are these in other sizes, or differ in little; they are traced where slow tests are.
+TRACED = ("clip_vit_b32", "dalle_12b", "demo", "pictures")
 
 
 def variants(name):
@@ -46,7 +46,7 @@ def stages():
       for stage, own in golden.resolved(name, ROOT, **arguments).stages.items():
         if own not in seen and not own.frozen:
           seen.append(own)
-          marks = [pytest.mark.slow] if arguments or (name in AS_12B and stage == "transformer") else []
+          marks = [pytest.mark.slow] if arguments or name not in TRACED else []
           yield pytest.param(name, arguments, stage, marks=marks, id=_id(name, arguments, stage))
 
 

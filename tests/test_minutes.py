@@ -58,7 +58,9 @@ def test_the_file_of_the_fewest_tests_comes_first(pytest_says):
   assert "7 passed" in found
 
 
-@pytest.mark.parametrize("spread", [(), ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")])
+@pytest.mark.parametrize(
+  "spread", [pytest.param((), marks=pytest.mark.slow), ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")]
+)
 def test_what_is_not_begun_in_time_is_told_by_file(pytest_says, spread):
   found = pytest_says("--minutes", "0.005", *spread)  # 0.3 s: over when a process has run one test
   assert len(re.findall(r"PASSED", found)) <= 2  # none, where a process waits that long for its first

@@ -78,7 +78,9 @@ def test_the_table_holds_a_line_for_each_pair(model, words, tmp_path):
       assert image.size[0] > 600
 
 
-@pytest.mark.parametrize("batch", [3, 5, 32])
+@pytest.mark.parametrize(
+  "batch", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(32, marks=pytest.mark.slow)]
+)
 def test_all_with_all_is_every_pair_by_itself(model, words, tmp_path, batch):
   found, told = scored(model, words, tmp_path, score.Wanted(batch=batch, retrieval=True))
   counts = [done for what, done, _ in (each for each in told if len(each) == 3) if what.startswith("every picture")]

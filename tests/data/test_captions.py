@@ -110,6 +110,7 @@ def test_without_a_generator_or_with_a_dropout_of_0_nothing_is_dropped(model, wo
     assert never.encode(text, np.random.default_rng(0)) == words.encode(text)
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_merges_is_left_out_as_sentencepiece_does_it(model, words, texts):
   texts = texts[:400]
   own, rng, plain = sentencepiece_of(model), np.random.default_rng(0), sum(len(words.encode(text)) for text in texts)

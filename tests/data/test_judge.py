@@ -53,6 +53,7 @@ def test_clean_pictures_are_what_they_are(split, size):
   assert share_right(pictures(scene_list, size), scene_list) >= least
 
 
+@pytest.mark.slow
 def test_blur_and_noise_of_24_decibels_are_survived(drawn):
   truth_BHWC = pictures(drawn)
   degraded_BHWC = blurred(truth_BHWC, 0.7, noise=13.0)
@@ -114,6 +115,7 @@ def test_one_wrong_attribute_is_noticed_and_named(readings, drawn, attribute):
   assert np.mean(named) >= 0.9
 
 
+@pytest.mark.slow
 def test_captions_of_other_pictures_are_wrong(drawn):
   readings = judge.scene_reading.read(pictures(drawn))
   shifted = drawn[3:] + drawn[:3]  # as many objects

@@ -178,7 +178,7 @@ def assert_alike(got, expected, limit):
     assert np.abs(a - b).max() <= limit * size, sharding.path_name(path)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["text_first", pytest.param("image_first", marks=pytest.mark.slow)])
 def test_a_loop_over_periods_is_the_blocks_one_by_one(order):
   cfg = tiny(layers=5, mix=("row", "column"), last="conv", scan=True, order=order)
   assert cfg.scanned == 2
@@ -430,7 +430,12 @@ def drawing(cfg, params):
 
 
 @pytest.mark.parametrize(
-  ("scan", "remat"), [(True, "none"), pytest.param(True, "full", marks=pytest.mark.slow), (False, "none")]
+  ("scan", "remat"),
+  [
+    (True, "none"),
+    pytest.param(True, "full", marks=pytest.mark.slow),
+    pytest.param(False, "none", marks=pytest.mark.slow),
+  ],
 )
 def test_rows_of_given_codes_leave_the_caches_that_steps_leave(scan, remat):
   cfg = tiny(layers=9, mix=KINDS, last="row", scan=scan, remat=remat)

@@ -88,7 +88,9 @@ def test_the_temperature_reaches_the_tokens(drawer):
   assert all((each.codes_NP == each.codes_NP[0]).all() for each in likely)
 
 
-@pytest.mark.parametrize(("num", "batch"), [(10, 30), (10, 4), (8, 8)])
+@pytest.mark.parametrize(
+  ("num", "batch"), [pytest.param(10, 30, marks=pytest.mark.slow), (10, 4), pytest.param(8, 8, marks=pytest.mark.slow)]
+)
 def test_a_mesh_draws_what_one_device_draws(drawer, num, batch):
   mesh, rules = sharding.make_mesh(sharding.MeshShape(data=4, fsdp=2)), sharding.Rules()
   boxed = jax.eval_shape(TransformerNll(model=drawer.transformer).init, jax.random.key(0))

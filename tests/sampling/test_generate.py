@@ -80,7 +80,9 @@ def guided(how, cfg, params, guidance, against=None, temperature=1.0):
   return drawn(functools.partial(how, against_CT=against), cfg, params, sampling=sampling)
 
 
-@pytest.mark.parametrize("against", [None, OTHER], ids=["empty", "another"])
+@pytest.mark.parametrize(
+  "against", [pytest.param(None, id="empty", marks=pytest.mark.slow), pytest.param(OTHER, id="another")]
+)
 @pytest.mark.parametrize("guidance", [pytest.param(0.5, marks=pytest.mark.slow), 3.0])
 def test_guided_drawing_is_full_recomputation(guidance, against):
   cfg = config(("row", "column"), layers=3, last="conv")

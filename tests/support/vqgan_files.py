@@ -1,5 +1,7 @@
 """A file like those of taming-transformers' VQGANs, with random weights."""
 
+import functools
+
 import jax
 import random_weights
 from safetensors.numpy import save_file
@@ -13,6 +15,7 @@ SMALL = vqgan.VqganConfig(
 )
 
 
+@functools.cache
 def arrays(cfg=SMALL, seed=0):
   """Random weights by taming's names."""
   leaves = jax.tree_util.tree_flatten_with_path(shapes_of(lambda key: vqgan.init(key, cfg)))[0]

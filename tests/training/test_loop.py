@@ -56,7 +56,10 @@ def test_a_run_reaches_its_last_step_and_saves_it(whole):
   assert (workdir / "parameters.txt").read_text().count("\n") == 5
 
 
-@pytest.mark.parametrize("broken_at", [[1], [9], [4, 5, 13]])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("broken_at", [pytest.param([1], marks=SLOW), pytest.param([9], marks=SLOW), [4, 5, 13]])
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(toy, whole, tmp_path, broken_at):
   for step in broken_at:
     options = toy.options("denoise", tmp_path, batches=failing_at(step, toy, toy.vectors))

@@ -31,8 +31,8 @@ def test_what_ptxas_says_is_read():
   ("kind", "grid", "head_dim"),
   [
     ("row", 32, 64),
-    ("column", 32, 64),
-    ("conv", 32, 64),
+    pytest.param("column", 32, 64, marks=pytest.mark.slow),
+    pytest.param("conv", 32, 64, marks=pytest.mark.slow),
     pytest.param("conv", 64, 64, marks=pytest.mark.slow),
     pytest.param("column", 64, 64, marks=pytest.mark.slow),
     pytest.param("full", 32, 64, marks=pytest.mark.slow),

@@ -144,11 +144,16 @@ def in_steps(monkeypatch):
 @pytest.mark.parametrize(
   ("text", "grid", "kind", "kernel", "lengths"),
   [
-    (4, 16, "row", 3, None),  # blocks of one tile, the image's second one the first with a whole window
-    (256, 16, "row", 3, None),  # blocks of two tiles, the image a single one
-    (130, 24, "conv", 5, (7, 130)),  # ragged, with lengths
-    (0, 32, "column", 3, None),  # no text and no window
-    (4, 32, "conv", 11, None),  # windows of two blocks and the own one
+    # Blocks of one tile, the image's second one the first with a whole window.
+    pytest.param(4, 16, "row", 3, None, marks=pytest.mark.slow),
+    # Blocks of two tiles, the image a single one.
+    pytest.param(256, 16, "row", 3, None, marks=pytest.mark.slow),
+    # Ragged, with lengths.
+    (130, 24, "conv", 5, (7, 130)),
+    # No text and no window.
+    pytest.param(0, 32, "column", 3, None, marks=pytest.mark.slow),
+    # Windows of two blocks and the own one.
+    (4, 32, "conv", 11, None),
   ],
 )
 def test_long_streams_pass_through_fast_memory_in_blocks(in_steps, text, grid, kind, kernel, lengths):

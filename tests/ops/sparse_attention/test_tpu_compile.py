@@ -53,6 +53,7 @@ def test_libtpu_compiles_both_passes_to_few_cycles(chip, compiled):
     assert 1000 < kernel.loop / 2 < MOST[chip, which]
 
 
+@pytest.mark.slow
 def test_the_compiler_leaves_this_process_its_environment(compiled):
   compiled("v5e", Pattern(text=256, grid=32, kind="row"))
   assert "xla_jf_dump_to" not in os.environ.get("LIBTPU_INIT_ARGS", "")
