@@ -12,7 +12,7 @@ import pytest
 
 pytest_plugins = ["minutes"]
 
-# Traced programs are kept, and looking through all of them for garbage at every 700 new objects finds none.
+# Traced programs are kept, and looking through all of them for garbage at every 700 new objects finds next to none.
 gc.set_threshold(50_000, 20, 50)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Frozen weights belong in arguments: closing over them in a jitted function is an error above 1 MB.

@@ -16,7 +16,7 @@ from dalle_jax.training.step import abstract_state, make_step
 ROOT = Path(__file__).parents[1] / "experiments"
 NAMES = golden.names(ROOT)
 ALL = [*NAMES, *golden.pack_names(ROOT)]
-# The stages of the others are these in other sizes, or differ in little; they are traced where slow tests are.
+# The stages of the others take as long again: they are slow tests.
 TRACED = ("clip_vit_b32", "dalle_12b", "demo", "pictures")
 
 

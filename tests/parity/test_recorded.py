@@ -28,4 +28,5 @@ def test_the_modules_still_compute_what_is_kept(name):
   assert kept.inputs.keys() == now.inputs.keys()
   assert all((kept.inputs[key] == now.inputs[key]).all() for key in now.inputs)
   assert kept.outputs.keys() == now.outputs.keys()
-  assert random_weights.error([kept.outputs[key] for key in now.outputs], list(now.outputs.values())) <= SAME
+  error = random_weights.error([kept.outputs[key] for key in now.outputs], list(now.outputs.values()))
+  assert error <= SAME, f"recorded with {kept.made_by}, and {now.made_by} computes something else"

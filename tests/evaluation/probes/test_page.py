@@ -233,7 +233,7 @@ def test_a_link_leads_to_the_caption_that_was_shown(opened):
   [pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if i % 3 else []) for i, suite in enumerate(SUITES)],
 )
 def test_no_suites_page_is_wider_than_a_small_phone(chromium, tmp_path, suite):
-  drawn = [(each.template, *(word.text for word in each.words)) for each in subset(suite, 5, 0)]
+  drawn = [(each.template, *(word.text for word in each.words)) for each in subset(suite, 12, 0)]
   chromium.resize(320, 800)
   chromium.open(write(tmp_path, drawn, suite, pictures=1))
   for _ in drawn:
