@@ -7,8 +7,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import array_types
 import jax
 import pytest
+
+array_types.install()  # before anything imports dalle_jax
 
 pytest_plugins = ["minutes"]
 

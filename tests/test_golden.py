@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1] / "experiments"
 NAMES = golden.names(ROOT)
 ALL = [*NAMES, *golden.pack_names(ROOT)]
 # The stages of the others take as long again: they are slow tests.
-TRACED = ("clip_vit_b32", "dalle_12b", "demo", "pictures")
+TRACED = ("clip_vit_b32", "dalle_12b", "demo")
 
 
 def variants(name):

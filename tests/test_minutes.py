@@ -48,10 +48,12 @@ def order(output):
   return re.findall(r"^(test_\w)_\w+\.py::\S+ (?:PASSED|SKIPPED)", output, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_without_it_all_run_in_their_own_order(pytest_says):
   assert order(pytest_says()) == 3 * ["test_a"] + ["test_b"] + 3 * ["test_c"]
 
 
+@pytest.mark.slow
 def test_the_file_of_the_fewest_tests_comes_first(pytest_says):
   found = pytest_says("--minutes", "5")
   assert order(found) == ["test_b"] + 3 * ["test_a"] + 3 * ["test_c"]

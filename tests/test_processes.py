@@ -194,6 +194,7 @@ def test_a_second_signal_ends_processes_that_do_not_hear_the_first(tmp_path):
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_the_launcher_gives_up_after_five_starts_without_a_new_checkpoint(tmp_path):
   with launched(tmp_path, ["86"] * 20, "--pause", "0.01") as process:
     said = process.stderr.read()

@@ -711,9 +711,13 @@ def test_a_full_disk_while_saving_is_exit_code_88(place, whole):
     (["--stages.dvae.from", "nowhere"], "nowhere is not a workdir"),
     (["--only", "transformer"], "w has no weights of stage dvae yet: run `dalle train` on it first"),
     (["--mesh.data", "3"], "got a mesh of data=3, fsdp=1, model=1 for 8 devices"),
-    (["--mesh.data", "1", "--mesh.model", "8"], "stage transformer: an activation with axes ('batch', 'seq', 'heads'"),
+    pytest.param(
+      ["--mesh.data", "1", "--mesh.model", "8"],
+      "stage transformer: an activation with axes ('batch', 'seq', 'heads'",
+      marks=pytest.mark.slow,
+    ),
     (["--mesh.data", "8", "--stages.clip.batch", "9"], "stage clip: a batch of 9 does not divide over 8 devices"),
-    (["--mesh.model", "2", "--rules.embed", "model"], "stage transformer: params/"),
+    pytest.param(["--mesh.model", "2", "--rules.embed", "model"], "stage transformer: params/", marks=pytest.mark.slow),
     (["--workers", "-1"], "got workers -1, wanted 0 or more data-loading processes"),
     (["--workdir", ""], "got an empty name, wanted a directory, or gs://BUCKET/NAME"),
     (["--workdir", "s3://bucket/run"], "got s3://bucket/run, wanted a directory, or gs://BUCKET/NAME"),
@@ -742,6 +746,7 @@ def test_a_workdir_of_another_experiment_is_one_line(place, monkeypatch, capfd, 
   )
 
 
+@pytest.mark.slow
 def test_a_place_that_may_not_be_written_is_one_line(place, monkeypatch, capfd):
   with tempfile.TemporaryDirectory() as name:  # pytest's own directories can't be read by another user
     directory = Path(name)

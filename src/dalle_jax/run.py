@@ -77,12 +77,12 @@ def run(
   if place.resolve() == places.at(experiment.data).resolve():
     raise UserError(f"the workdir {path} is the data's own directory: take another --workdir")
   split = prepared.splits[0]
-  _check_beforehand(experiment, names, Workdir.at(place))
+  begun = Workdir.at(place)
   if measured is not None:
-    begun = Workdir.at(place)
     prompt_metrics.check(measured, experiment, names, begun, prepared, lambda name: _stands_at(begun, name))
   if rollback and not places.in_bucket(place):
-    _check_rollback(Workdir.at(place), names)
+    _check_rollback(begun, names)
+  _check_beforehand(experiment, names, begun)
   processes.agree(lambda: _facts(experiment, prepared))
   with contextlib.ExitStack() as stack:
     stack.enter_context(lock.held(place))
@@ -107,15 +107,15 @@ def run(
 def _check_beforehand(experiment: Experiment, names: list[str], workdir: Workdir) -> None:
   """Raises UserError for what would stop a stage that is not done, and can be known before anything is written."""
   mesh, first = sharding.make_mesh(experiment.mesh), dvae_stage(experiment)
-  for name in names:
-    stage = experiment.stage(name)
-    if stage.frozen or _stands_at(workdir, name) >= stage.steps:
-      continue
-    step_shapes.check(experiment, name, mesh)
-    if not stage_codes.needs_dvae(stage) or first in names or experiment.stage(first).frozen:
+  left = [name for name in names if not experiment.stage(name).frozen]
+  left = [name for name in left if _stands_at(workdir, name) < experiment.stage(name).steps]
+  for name in left:
+    if not stage_codes.needs_dvae(experiment.stage(name)) or first in names or experiment.stage(first).frozen:
       continue
     if not _stands_at(workdir, first):
       raise UserError(f"{workdir} has no weights of stage {first} yet: run `dalle train` on it first")
+  for name in left:  # last, as tracing a large model takes a while
+    step_shapes.check(experiment, name, mesh)
 
 
 def _stands_at(workdir: Workdir, name: str) -> int:

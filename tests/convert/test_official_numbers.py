@@ -64,7 +64,14 @@ def test_inception():
     assert_theirs(ours_BD, theirs_BD)
 
 
-@pytest.mark.parametrize("name", ["taming-vq", "taming-gumbel-f8", "rudalle-vqgan"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "taming-vq",
+    pytest.param("taming-gumbel-f8", marks=pytest.mark.slow),
+    pytest.param("rudalle-vqgan", marks=pytest.mark.slow),
+  ],
+)
 def test_vqgan(name):
   kept = recorded.load(name)
   cfg, params = taming.read(kept.weights(), image=kept.description["image"])

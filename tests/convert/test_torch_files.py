@@ -248,7 +248,9 @@ def test_a_file_cut_off_anywhere_is_one_line(tmp_path, data):
     assert any(word in line for word in ("damaged", "empty", "wrote")), line
 
 
-@pytest.mark.parametrize("data", [ZIPPED, as_legacy(WHOLE, STORAGES)], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+  "data", [ZIPPED, pytest.param(as_legacy(WHOLE, STORAGES), marks=pytest.mark.slow)], ids=["zip", "legacy"]
+)
 def test_a_flipped_bit_anywhere_is_one_line_or_arrays_of_the_same_sizes(tmp_path, data):
   """A legacy file has no checksum, and a flipped bit in a name is a name; whatever it is, nothing else is raised."""
   rng, told = np.random.default_rng(0), 0

@@ -40,10 +40,10 @@ def drawn():
 @pytest.mark.parametrize(
   ("split", "size"),
   [
-    ("train", 32),
+    pytest.param("train", 32, marks=pytest.mark.slow),
     pytest.param("valid", 32, marks=pytest.mark.slow),
     ("test", 32),
-    ("test_pairs", 32),
+    pytest.param("test_pairs", 32, marks=pytest.mark.slow),
     pytest.param("test", 64, marks=pytest.mark.slow),
   ],
 )

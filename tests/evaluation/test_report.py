@@ -96,6 +96,7 @@ def judged(stages, judged_data):
   return found, told
 
 
+@pytest.mark.slow
 def test_judged_data_is_scored_on_both_splits(judged):
   found, _ = judged
   assert found.split == "test"
@@ -109,6 +110,7 @@ def test_judged_data_is_scored_on_both_splits(judged):
   results.to_json(found)
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_the_best_by_clip_beside_the_true_picture(judged, judged_data):
   found, _ = judged
   first = found.shown[0]
@@ -117,6 +119,7 @@ def test_what_is_shown_is_the_best_by_clip_beside_the_true_picture(judged, judge
   np.testing.assert_allclose(first.scores_K, np.sort(found.composition[0].scores["CLIP"][0])[::-1])
 
 
+@pytest.mark.slow
 def test_losses_are_the_objectives_own_on_the_held_out_split(judged, stages, judged_data):
   found, _ = judged
   assert set(found.losses) == {"dvae", "transformer", "clip"}
@@ -132,6 +135,7 @@ def test_losses_are_the_objectives_own_on_the_held_out_split(judged, stages, jud
     assert found.losses["transformer"][name] == pytest.approx(float(expected[name]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_progress_of_every_task_reaches_its_end(judged):
   _, told = judged
   last = {what: (done, total) for what, done, total in told}

@@ -186,10 +186,16 @@ def side_by_side(quarters, axis):
 
 
 @pytest.mark.parametrize(
-  ("pool", "own", "other"), [("max", np.max, np.mean), ("average", np.mean, np.max), ("fold", side_by_side, None)]
+  ("pool", "hidden", "own", "other"),
+  [
+    ("max", 16, np.max, np.mean),
+    ("average", 16, np.mean, np.max),
+    ("fold", 16, side_by_side, None),
+    ("max", 20, np.max, np.mean),  # on a CPU the first layer makes 33 features then
+  ],
 )
-def test_the_encoder_is_the_paper_s_table_of_layers(pool, own, other):
-  cfg = dvae.Config(**(vars(TINY) | {"pool": pool}))
+def test_the_encoder_is_the_paper_s_table_of_layers(pool, hidden, own, other):
+  cfg = dvae.Config(**(vars(TINY) | {"pool": pool, "hidden": hidden}))
   params, x = drawn(cfg, 0.4), noise(cfg, 2)
   gain = 1 / 6**2  # six blocks
   expected = encoder_np(x, params["encoder"], gain, own)

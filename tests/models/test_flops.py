@@ -29,6 +29,7 @@ def test_in_either_order_the_pairs_that_are_seen_count():
   assert flops.of_transformer(last) == flops.of_transformer(first)
 
 
+@pytest.mark.slow
 def test_the_published_dvae_takes_twice_290_gigamac_forward():
   objective = DvaeElbo(model=Config(), kl=Constant(0.0), temperature=Constant(1.0))
   assert objective.flops() == pytest.approx(3 * 2 * (136e9 + 154e9), rel=0.01)

@@ -80,7 +80,11 @@ def test_the_blocks_attend_as_their_layer_s_kind_says(monkeypatch, scan):
 
 @pytest.mark.parametrize(
   ("layers", "heads", "scan"),
-  [(64, 62, True), (64, 42, True), (64, 30, True), (24, 32, True), (24, 16, True), (24, 16, False)],
+  [
+    (64, 62, True),
+    *(pytest.param(*sizes, True, marks=pytest.mark.slow) for sizes in [(64, 42), (64, 30), (24, 32), (24, 16)]),
+    (24, 16, False),
+  ],
   ids=["12b", "5b", "2b", "1b", "350m", "350m-unrolled"],
 )
 def test_outside_embeddings_and_heads_there_are_exactly_12_layers_width_squared_weights(layers, heads, scan):
@@ -197,7 +201,8 @@ def test_a_loop_over_periods_is_the_blocks_one_by_one(order):
   assert loss_and_gradients(unrolled)(swapped)[0] != pytest.approx(scanned_loss, rel=1e-4)
 
 
-@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", [True, False])
 def test_recomputing_blocks_changes_no_number(scan):
   plain = tiny(layers=2, last="conv", scan=scan)
   assert plain.scanned == scan
@@ -240,7 +245,7 @@ def assert_logits_depend_on_the_inputs_that_the_pattern_shows(cfg, params, mask)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("attention", ["reference", "xla"])
+@pytest.mark.parametrize("attention", [pytest.param("reference", marks=pytest.mark.slow), "xla"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_depend_on_the_inputs_that_the_pattern_shows_and_on_no_other(kind, attention, order):
   cfg = tiny(mix=(kind,), attention=attention, order=order)

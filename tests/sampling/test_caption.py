@@ -78,7 +78,7 @@ def test_cached_writing_is_full_recomputation(kind):
   [
     SamplingConfig(temperature=0.7, top_k=4),
     pytest.param(SamplingConfig(temperature=1.3, top_p=0.6), marks=pytest.mark.slow),
-    SamplingConfig(temperature=0.0),
+    pytest.param(SamplingConfig(temperature=0.0), marks=pytest.mark.slow),
   ],
   ids=["top-k", "top-p", "most likely"],
 )

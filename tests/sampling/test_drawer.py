@@ -62,7 +62,7 @@ def test_captions_come_in_order_with_their_best_samples_first(drawer, together):
     np.testing.assert_array_equal(each.images_KHWC, drawer.decode(each.codes_NP[each.kept_K]))
 
 
-@pytest.mark.parametrize("batch", [20, 4])
+@pytest.mark.parametrize("batch", [pytest.param(20, marks=pytest.mark.slow), 4])
 def test_what_is_drawn_does_not_depend_on_the_batch(drawer, together, batch):
   told = []
   got = draw(dataclasses.replace(drawer, batch=batch), keep=3, progress=told.append)

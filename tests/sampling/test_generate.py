@@ -152,7 +152,8 @@ def test_eight_devices_draw_what_one_draws(count, samples):
   assert len(np.unique(got)) > 5
 
 
-@pytest.mark.parametrize(("count", "samples"), [(1, 8), pytest.param(4, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "samples"), [(1, 8), (4, 2)])
+@pytest.mark.slow
 def test_eight_devices_complete_what_one_completes(count, samples):
   cfg = config(("row", "column"), layers=3, last="conv")
   params = weights(cfg)

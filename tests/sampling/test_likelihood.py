@@ -26,7 +26,7 @@ def by_all_scores(cfg, params, text_BT, codes_BN):
 
 
 @pytest.mark.parametrize("most_scores", [10**9, 200, 1])
-@pytest.mark.parametrize("mix", [("row", "column"), ("full",)])
+@pytest.mark.parametrize("mix", [("row", "column"), pytest.param(("full",), marks=pytest.mark.slow)])
 def test_every_token_has_the_log_probability_that_all_scores_give(mix, most_scores):
   cfg = toy.config(mix, last="conv")
   params = toy.weights(cfg)

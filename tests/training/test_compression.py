@@ -240,6 +240,7 @@ OTHERS = (
 )
 
 
+@pytest.mark.slow
 def test_every_field_is_in_the_program(toy):
   where, texts = place(MESHES["data"]), {}
   for change in ({}, *OTHERS):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, UInt8, UInt32
 
 from dalle_jax.errors import UserError
-from dalle_jax.sharding import axes, constrain
+from dalle_jax.sharding import axes, constrain, platform
 
 PIXEL_MARGIN = 0.1  # the paper's epsilon: pixels are mapped into (0.1, 0.9), where the logit is tame
 
@@ -98,9 +98,12 @@ class Conv(nn.Module):
     if k == 1:
       y_BHWD = jnp.einsum("BHWC,CD->BHWD", x_BHWC, kernel_kkCD[0, 0])
     else:
+      if n_in == 3 and 16 < self.features <= 32 and platform() == "cpu":
+        # Of a picture's three channels XLA's CPU backend makes 33 features in a third of the time that 32 take it.
+        kernel_kkCD = jnp.pad(kernel_kkCD, ((0, 0), (0, 0), (0, 0), (0, 33 - self.features)))
       y_BHWD = jax.lax.conv_general_dilated(
         x_BHWC, kernel_kkCD, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-      )
+      )[..., : self.features]
     return constrain(y_BHWD + bias_D[None, None, None], "batch", "height", "width", None)
 
 

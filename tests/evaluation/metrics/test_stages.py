@@ -93,7 +93,7 @@ def test_the_dvaes_figures_are_those_asked_for(columns):
   assert [each.metric for each in dvae_figures.figures(columns[0], 24, ["ssim"])] == ["ssim"]
 
 
-@pytest.mark.parametrize("pad_targets", [True, False])
+@pytest.mark.parametrize("pad_targets", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_transformers_figures_are_its_training_loss(pad_targets):
   objective = TransformerNll(model=STREAM, pad_targets=pad_targets)
   params, rng = weights(objective, 2), np.random.default_rng(1)

@@ -98,6 +98,7 @@ def test_the_ceiling_is_the_judge_on_the_dvae_s_reconstruction_of_the_truth(draw
     assert outcome.ceiling == judge(item.cut(whole_SSC), item)
 
 
+@pytest.mark.slow
 def test_eight_devices_complete_what_one_completes(drawer, asked, outcomes):
   mesh, rules = sharding.make_mesh(sharding.MeshShape(data=4, fsdp=2)), sharding.Rules()
   boxed = jax.eval_shape(TransformerNll(model=drawer.transformer).init, jax.random.key(0))

@@ -14,6 +14,7 @@ def test_the_published_sizes_are_the_default():
   assert (Config().pattern().length, Config().pattern().kind) == (320, "full")
 
 
+@pytest.mark.slow
 def test_the_published_network_has_1_3_billion_parameters():
   cfg = Config()
   ids = jnp.zeros((1, cfg.text), jnp.int32), jnp.zeros((1, cfg.grid**2), jnp.int32)

@@ -65,7 +65,7 @@ def test_values_and_cotangents_are_those_of_dense_masked_attention(kind):
   assert_alike(pattern, drawn(pattern, heads=3))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_the_kernel_exchanges_rows_and_columns_itself(dtype):
   pattern = Pattern(text=128, grid=16, kind="column")
   inputs = drawn(pattern, dtype=dtype)
@@ -199,6 +199,7 @@ def test_every_product_of_float32_is_asked_for_at_the_highest_precision():
   assert not any("HIGHEST" in line for line in products[jnp.bfloat16])
 
 
+@pytest.mark.slow
 def test_products_of_128_keys_give_what_those_of_256_give():
   pattern = Pattern(text=130, grid=16, kind="conv")
   inputs = drawn(pattern, batch=1)
