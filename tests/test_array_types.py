@@ -8,7 +8,6 @@ import beartype
 import jaxtyping
 import numpy as np
 import pytest
-from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Array, Float, PyTree
 
 from dalle_jax.data import scene_layout
@@ -65,12 +64,26 @@ def test_numbers_are_checked_where_there_are_no_arrays():
   assert half(4.0) == 2
   assert Size(3).pixels == 3
   for wrong in (lambda: half(4), lambda: half(10.0), lambda: Size(3.0)):
-    with pytest.raises(BeartypeCallHintViolation):
+    with pytest.raises(jaxtyping.TypeCheckError):
       wrong()
+
+
+def test_what_is_wrong_is_a_type_error_either_way():
+  assert issubclass(jaxtyping.TypeCheckError, TypeError)
+
+
+def test_generators_are_checked_too():
+  @checked
+  def upto(number: int) -> Iterator[int]:
+    yield from range(number)
+
+  assert list(upto(3)) == [0, 1, 2]
+  with pytest.raises(jaxtyping.TypeCheckError):
+    next(upto(3.0))
 
 
 def test_the_package_is_under_these_checks():
   with pytest.raises(jaxtyping.TypeCheckError):
     layers.quick_gelu(1)
-  with pytest.raises(BeartypeCallHintViolation):
+  with pytest.raises(jaxtyping.TypeCheckError):
     scene_layout.sample("no generator", count=1, split="train")

@@ -12,6 +12,8 @@ import jaxtyping
 from jaxtyping import _decorator
 
 _jaxtyped = jaxtyping.jaxtyped
+# What is wrong is the same error either way, which is a TypeError as Python's own is.
+_checked = beartype.beartype(conf=beartype.BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
 def names_arrays(annotation):
@@ -30,7 +32,7 @@ def jaxtyped(fn=None, *, typechecker=None):
   if fn is None:
     return lambda fn: jaxtyped(fn, typechecker=typechecker)
   if inspect.isfunction(fn) and not any(map(names_arrays, fn.__annotations__.values())):
-    return beartype.beartype(fn)
+    return _checked(fn)
   return _jaxtyped(fn, typechecker=typechecker)
 
 

@@ -213,7 +213,7 @@ def _builder(wanted: Stamp, examples: Callable[[str], Iterator]) -> type:
       del dl_manager
       return {split: examples(split) for split in wanted.examples}
 
-    def _generate_examples(self) -> Iterator:
+    def _generate_examples(self) -> Iterator[Any]:
       yield from ()
 
   return CodesBuilder
