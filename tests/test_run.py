@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from quick import QUICK
 
-from dalle_jax import cli, places, run, sampling, stage_codes
+from dalle_jax import cli, places, run, sampling, stage_codes, step_shapes
 from dalle_jax.data.captioned_scenes import Config
 from dalle_jax.data.codes import open_codes
 from dalle_jax.data.images import CentreCrop
@@ -734,6 +734,14 @@ def test_bad_input_is_one_line_and_exit_code_2(place, monkeypatch, capfd, tmp_pa
   assert printed.err.count("dalle: ") == 1
   assert printed.err.count("\n") == 1
   assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("flags", [["--only", "transformer"], ["--rollback"]])
+def test_what_needs_no_tracing_is_told_before_it(place, monkeypatch, capfd, tmp_path, flags):
+  monkeypatch.chdir(place)
+  monkeypatch.setattr(step_shapes, "check", lambda *_: pytest.fail("a step was traced"))
+  assert cli.main(["train", "tiny.py", "--workdir", str(tmp_path / "w"), *flags]) == 2
+  assert capfd.readouterr().err.count("dalle: ") == 1
 
 
 def test_a_workdir_of_another_experiment_is_one_line(place, monkeypatch, capfd, tmp_path):

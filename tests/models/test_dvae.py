@@ -207,6 +207,13 @@ def test_the_encoder_is_the_paper_s_table_of_layers(pool, hidden, own, other):
   assert relative(got, expected) <= 1e-5
 
 
+@pytest.mark.parametrize(("hidden", "made"), [(16, 16), (20, 33), (32, 33), (36, 36)])
+def test_few_features_of_a_picture_are_made_of_33_on_a_cpu(hidden, made):
+  cfg = dvae.Config(**(vars(TINY) | {"hidden": hidden}))
+  encode = lambda p, x: dvae.Dvae(cfg).apply({"params": p}, x, method="encode")  # noqa: E731
+  assert f"f32[1,16,16,{made}] = conv_general_dilated" in str(jax.make_jaxpr(encode)(shapes(cfg), noise(cfg)))
+
+
 def test_the_decoder_is_the_paper_s_table_of_layers():
   params = drawn(TINY, 0.4)
   weights = np.random.default_rng(3).dirichlet(np.ones(24), (2, 4, 4)).astype(np.float32)
